@@ -1,0 +1,39 @@
+//! One Ethereum block through revm, in order: the reference executor.
+//!
+//! Owns what executing a block means: block environment, system calls before and after the
+//! transactions, receipts, EIP-7685 requests, withdrawals and rewards (all from alloy-evm), and
+//! the bookkeeping that turns revm's results into [`StateChanges`]. The parallel executor must
+//! agree with [`execute_block`] bit for bit, and shares everything with it except the loop over
+//! the transactions.
+//!
+//! Promises: no panic on any block, state or transaction; an invalid transaction is an error that
+//! names it, or is left out where the caller builds a block ([`InvalidTransactions::Skip`]).
+//!
+//! Leaves to others: whether the header is right (`chain`), roots (`trie`), where the parent state
+//! comes from (anything that implements [`ParentState`]).
+
+mod block;
+mod receipt;
+mod state;
+mod transition;
+
+pub use alloy_evm::{EvmEnv, eth::EthBlockExecutionCtx};
+pub use block::{
+    BlockInput, BlockOutput, ExecutionError, InvalidTransactions, SkippedTransaction,
+    TransactionError, block_context, execute_block,
+};
+pub use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
+pub use receipt::{HeddleReceiptBuilder, build_receipt};
+pub use state::{BlockState, ParentState, StateError, account_info};
+pub use transition::BlockTransition;
+
+use alloy_consensus::{EthereumTxEnvelope, TxEip4844, transaction::Recovered};
+
+/// A transaction as it stands in a block: blob transactions without their sidecar.
+pub type Transaction = EthereumTxEnvelope<TxEip4844>;
+/// A transaction of a block together with its sender.
+pub type RecoveredTransaction = Recovered<Transaction>;
+/// A block with its transactions.
+pub type Block = alloy_consensus::Block<Transaction>;
+/// A typed receipt with its bloom; `Eip658Value` holds either status or, before Byzantium, a root.
+pub type Receipt = alloy_consensus::ReceiptEnvelope;

@@ -1,0 +1,101 @@
+//! The parts of a block around its transactions, from alloy-evm: system calls before (EIP-4788,
+//! EIP-2935), requests after (EIP-6110, 7002, 7251), withdrawals, rewards and the DAO fork.
+
+use crate::{
+    BlockOutput, BlockState, ExecutionError, HeddleReceiptBuilder, ParentState, Receipt,
+    RecoveredTransaction, StateError,
+};
+use alloy_evm::{
+    Evm, EvmEnv, EvmFactory,
+    block::BlockExecutor,
+    eth::{EthBlockExecutionCtx, EthBlockExecutor, EthEvmFactory, spec::EthExecutorSpec},
+    precompiles::PrecompilesMap,
+};
+use revm::{DatabaseRef, inspector::NoOpInspector};
+
+type Executor<'a, S, P> = EthBlockExecutor<
+    'a,
+    alloy_evm::EthEvm<BlockState<P>, NoOpInspector, PrecompilesMap>,
+    &'a S,
+    HeddleReceiptBuilder,
+>;
+
+/// A block between its pre-execution system calls and its end. Both executors start one, put the
+/// transactions in, and finish it, so that everything but the transactions is the same code.
+#[expect(missing_debug_implementations, reason = "the EVM inside has none")]
+pub struct BlockTransition<'a, S, P>
+where
+    S: EthExecutorSpec,
+    P: DatabaseRef<Error = StateError>,
+{
+    executor: Executor<'a, S, P>,
+}
+
+impl<'a, S, P> BlockTransition<'a, S, P>
+where
+    S: EthExecutorSpec,
+    P: ParentState,
+{
+    /// Opens a block on the parent state and makes the pre-execution system calls.
+    pub fn begin(
+        spec: &'a S,
+        env: EvmEnv,
+        ctx: EthBlockExecutionCtx<'a>,
+        parent: P,
+    ) -> Result<Self, ExecutionError> {
+        let evm = EthEvmFactory::default().create_evm(BlockState::new(parent), env);
+        let mut executor = EthBlockExecutor::new(evm, ctx, spec, HeddleReceiptBuilder);
+        executor
+            .apply_pre_execution_changes()
+            .map_err(ExecutionError::from_block)?;
+        Ok(Self { executor })
+    }
+
+    /// Executes and commits the next transaction; on error nothing of it is kept.
+    pub fn execute(&mut self, tx: &RecoveredTransaction) -> Result<(), ExecutionError> {
+        self.executor
+            .execute_transaction(tx)
+            .map(drop)
+            .map_err(ExecutionError::from_block)
+    }
+
+    /// Puts in the results of transactions that were executed elsewhere. Their writes must be in
+    /// [`Self::state_mut`] before the block is finished.
+    pub fn put_results(&mut self, receipts: Vec<Receipt>, gas_used: u64, blob_gas_used: u64) {
+        self.executor.receipts = receipts;
+        self.executor.cumulative_tx_gas_used = gas_used;
+        self.executor.block_regular_gas_used = gas_used;
+        self.executor.blob_gas_used = blob_gas_used;
+    }
+
+    /// Receipts so far.
+    pub fn receipts_mut(&mut self) -> &mut Vec<Receipt> {
+        &mut self.executor.receipts
+    }
+
+    /// The state as the transactions so far left it.
+    pub fn state(&self) -> &BlockState<P> {
+        self.executor.evm.db()
+    }
+
+    /// As [`Self::state`], for writing.
+    pub fn state_mut(&mut self) -> &mut BlockState<P> {
+        self.executor.evm.db_mut()
+    }
+
+    /// Makes the post-execution changes and gives what the block did.
+    pub fn finish(self) -> Result<BlockOutput, ExecutionError> {
+        let (evm, result) = self.executor.finish().map_err(ExecutionError::from_block)?;
+        Ok(BlockOutput {
+            receipts: result.receipts,
+            requests: result.requests,
+            gas_used: result.gas_used,
+            blob_gas_used: result.blob_gas_used,
+            changes: evm
+                .into_db()
+                .into_changes()
+                .map_err(ExecutionError::State)?,
+            skipped: Vec::new(),
+        })
+    }
+}
