@@ -1,0 +1,23 @@
+//! Which transactions go into a block, in which order, and when a block is made.
+//!
+//! Owns the one thread that makes blocks ([`Miner`]) and its modes: instant (a transaction is mined
+//! as soon as it is there; those that arrive meanwhile share the next block), by interval, and by
+//! request. Keeps the pool in step with the chain: the pool hears of a block before the next one is
+//! begun.
+//!
+//! Promises: transactions are offered by effective tip, then arrival, with each sender's nonces in
+//! order; whatever is executable in the pool gets mined in instant mode, in whatever order it
+//! arrived; a failure to make a block stops nothing but that block.
+//!
+//! Leaves to others: what a transaction must look like (`pool`), executing and sealing (`chain`).
+
+mod candidates;
+mod clock;
+mod error;
+mod head_follower;
+mod miner;
+mod worker;
+
+pub use error::MineError;
+pub use heddle_pool::{Origin, PoolError, PoolTransaction};
+pub use miner::{Miner, MinerConfig};

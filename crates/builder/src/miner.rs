@@ -1,0 +1,346 @@
+//! The handle through which the rest of the node asks for blocks.
+
+use crate::{
+    MineError,
+    candidates::{Room, candidates, for_block},
+    clock::Clock,
+    head_follower::{Accounts, pool_rules},
+    worker::{Command, Worker},
+};
+use alloy_consensus::transaction::Recovered;
+use alloy_primitives::{Address, B256, Bytes, TxHash, U256, keccak256};
+use heddle_chain::{BlockAttributes, Chain, ChainBlock, ProducedBlock};
+use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction, PooledTx};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// Requests that may wait for the mining thread; beyond it, one is refused.
+const COMMANDS_MAX: usize = 1024;
+
+/// Most blocks that one request may ask for. An empty block takes about a millisecond, so the
+/// largest request holds up transactions for some minutes.
+const BLOCKS_PER_REQUEST_MAX: u64 = 100_000;
+
+/// How blocks are made.
+#[derive(Debug, Clone)]
+pub struct MinerConfig {
+    /// Instant mode: a transaction is mined as soon as it is there.
+    pub automine: bool,
+    /// A block every so often, with whatever is there.
+    pub interval: Option<Duration>,
+    /// Who gets the fees.
+    pub coinbase: Address,
+    /// Gas limit of new blocks; the head's if not given.
+    pub gas_limit: Option<u64>,
+    /// Extra data of new blocks, at most 32 bytes.
+    pub extra_data: Bytes,
+    /// Bounds of the pool.
+    pub pool_limits: PoolLimits,
+}
+
+/// Makes blocks out of what is in the pool. Shared as `Arc<Miner>`; its thread ends with
+/// [`Self::stop`] or with the last handle.
+#[derive(Debug)]
+pub struct Miner {
+    shared: Arc<Shared>,
+    commands: SyncSender<Command>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the handle and the thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) clock: Mutex<Clock>,
+    pub(crate) automine: AtomicBool,
+    pub(crate) interval: Mutex<Option<Duration>>,
+    /// A wake-up is on its way; further ones would add nothing.
+    pub(crate) woken: AtomicBool,
+    coinbase: RwLock<Address>,
+    gas_limit: Option<u64>,
+    extra_data: Bytes,
+    /// Count of accepted submissions: with the head, it names what the pending block is made of.
+    submissions: AtomicU64,
+    pending: Mutex<Option<PendingCache>>,
+}
+
+#[derive(Debug)]
+struct PendingCache {
+    head: B256,
+    submissions: u64,
+    block: Arc<ProducedBlock>,
+}
+
+impl Shared {
+    fn gas_limit(&self, head: &ChainBlock) -> u64 {
+        self.gas_limit.unwrap_or(head.header.gas_limit)
+    }
+
+    /// The rules for transactions of the next block.
+    pub(crate) fn rules(&self) -> heddle_pool::PoolRules {
+        let head = self.chain.head();
+        let timestamp = self.clock.lock().peek(head.header.timestamp);
+        pool_rules(&self.chain, timestamp, self.gas_limit(&head))
+    }
+
+    /// The block on the head with what the pool has now. Nothing changes.
+    pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
+        let head = self.chain.head();
+        let timestamp = self.clock.lock().peek(head.header.timestamp);
+        let gas_limit = self.gas_limit(&head);
+        let attributes = BlockAttributes {
+            timestamp,
+            beneficiary: *self.coinbase.read(),
+            // No beacon chain here to be random: a value that contracts cannot foresee before
+            // the parent, and that a re-run gives again.
+            prev_randao: keccak256([head.hash().as_slice(), &timestamp.to_be_bytes()].concat()),
+            gas_limit,
+            withdrawals: Vec::new(),
+            parent_beacon_block_root: B256::ZERO,
+            extra_data: self.extra_data.clone(),
+        };
+        let room = Room::new(self.chain.spec(), gas_limit, timestamp);
+        let (base_fee, blob_base_fee) =
+            (self.chain.next_base_fee(), self.chain.next_blob_base_fee());
+        let offered = candidates(&self.pool, base_fee, blob_base_fee, room);
+        let produced = self.chain.produce(&attributes, for_block(&offered))?;
+        Ok((produced, offered))
+    }
+}
+
+impl Miner {
+    /// Starts the mining thread over a chain, with an empty pool.
+    pub fn start(chain: Arc<Chain>, config: MinerConfig) -> std::io::Result<Arc<Self>> {
+        let head = chain.head();
+        let gas_limit = config.gas_limit.unwrap_or(head.header.gas_limit);
+        let clock = Clock::default();
+        let rules = pool_rules(&chain, clock.peek(head.header.timestamp), gas_limit);
+        let shared = Arc::new(Shared {
+            pool: Arc::new(Pool::new(rules, config.pool_limits)),
+            chain,
+            clock: Mutex::new(clock),
+            automine: AtomicBool::new(config.automine),
+            interval: Mutex::new(config.interval),
+            woken: AtomicBool::new(false),
+            coinbase: RwLock::new(config.coinbase),
+            gas_limit: config.gas_limit,
+            extra_data: config.extra_data,
+            submissions: AtomicU64::new(0),
+            pending: Mutex::new(None),
+        });
+        let (commands, received) = sync_channel(COMMANDS_MAX);
+        let worker = Worker::new(shared.clone(), received);
+        let thread = std::thread::Builder::new()
+            .name("heddle-miner".into())
+            .spawn(move || worker.run())?;
+        Ok(Arc::new(Self {
+            shared,
+            commands,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// The pool that this miner empties.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.shared.pool
+    }
+
+    /// The chain that this miner extends.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.shared.chain
+    }
+
+    /// Checks a transaction against the head state and files it.
+    pub fn submit(
+        &self,
+        tx: Recovered<PoolTransaction>,
+        origin: Origin,
+    ) -> Result<TxHash, PoolError> {
+        let mut results = self.submit_many(vec![tx], origin);
+        match results.pop() {
+            Some(result) => result,
+            None => unreachable!("the pool answers once for each transaction"),
+        }
+    }
+
+    /// As [`Self::submit`], for many at once; one answer for each, in order.
+    pub fn submit_many(
+        &self,
+        txs: Vec<Recovered<PoolTransaction>>,
+        origin: Origin,
+    ) -> Vec<Result<TxHash, PoolError>> {
+        let latest = |address| {
+            use heddle_pool::AccountReader;
+            Accounts(&self.shared.chain.latest_state()).account(address)
+        };
+        let results = self.shared.pool.add_many(txs, &latest, origin);
+        if results.iter().any(Result::is_ok) {
+            self.shared.submissions.fetch_add(1, Ordering::Release);
+            self.wake();
+        }
+        results
+            .into_iter()
+            .map(|result| result.map(|added| added.hash))
+            .collect()
+    }
+
+    fn wake(&self) {
+        if self.automine() && !self.shared.woken.swap(true, Ordering::AcqRel) {
+            // A full queue has other work to do first and looks at the pool afterwards.
+            if self.commands.try_send(Command::Wake).is_err() {
+                self.shared.woken.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, MineError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .try_send(command(reply))
+            .map_err(|_| MineError::Stopped)?;
+        answer.await.map_err(|_| MineError::Stopped)
+    }
+
+    /// Makes `count` blocks, empty ones too. The first has `timestamp`, if given; `interval_s`
+    /// seconds lie between them, otherwise at least one.
+    pub async fn mine(
+        &self,
+        count: u64,
+        interval_s: Option<u64>,
+        timestamp: Option<u64>,
+    ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
+        if count > BLOCKS_PER_REQUEST_MAX {
+            return Err(MineError::TooManyBlocks {
+                asked: count,
+                max: BLOCKS_PER_REQUEST_MAX,
+            });
+        }
+        self.ask(|reply| Command::Mine {
+            count,
+            interval_s,
+            timestamp,
+            reply,
+        })
+        .await?
+    }
+
+    /// The block that would be made now. Made anew only if the head or the pool has changed.
+    pub fn pending_block(&self) -> Result<Arc<ProducedBlock>, MineError> {
+        let submissions = self.shared.submissions.load(Ordering::Acquire);
+        let head = self.shared.chain.head().hash();
+        let mut pending = self.shared.pending.lock();
+        if let Some(cache) = pending.as_ref()
+            && cache.head == head
+            && cache.submissions == submissions
+        {
+            return Ok(cache.block.clone());
+        }
+        let block = Arc::new(self.shared.produce()?.0);
+        *pending = Some(PendingCache {
+            head,
+            submissions,
+            block: block.clone(),
+        });
+        Ok(block)
+    }
+
+    /// Whether a transaction is mined as soon as it is there.
+    pub fn automine(&self) -> bool {
+        self.shared.automine.load(Ordering::Acquire)
+    }
+
+    /// Switches instant mode.
+    pub fn set_automine(&self, on: bool) {
+        self.shared.automine.store(on, Ordering::Release);
+        if on {
+            self.wake();
+        }
+    }
+
+    /// Time between blocks in interval mode.
+    pub fn interval(&self) -> Option<Duration> {
+        *self.shared.interval.lock()
+    }
+
+    /// Switches interval mode.
+    pub fn set_interval(&self, interval: Option<Duration>) -> Result<(), MineError> {
+        *self.shared.interval.lock() = interval.filter(|interval| !interval.is_zero());
+        self.commands
+            .try_send(Command::IntervalChanged)
+            .map_err(|_| MineError::Stopped)
+    }
+
+    /// Moves the clock forward; gives the whole offset from the system's clock in seconds.
+    pub fn increase_time(&self, seconds: u64) -> Result<i128, MineError> {
+        self.shared.clock.lock().advance(seconds)
+    }
+
+    /// Gives the next block this timestamp, in seconds; time goes on from there.
+    pub fn set_next_timestamp(&self, timestamp: u64) -> Result<(), MineError> {
+        let head = self.shared.chain.head().header.timestamp;
+        self.shared.clock.lock().set_next(timestamp, head)
+    }
+
+    /// The timestamp that a block made now would have.
+    pub fn next_timestamp(&self) -> u64 {
+        let head = self.shared.chain.head().header.timestamp;
+        self.shared.clock.lock().peek(head)
+    }
+
+    /// Who gets the fees.
+    pub fn coinbase(&self) -> Address {
+        *self.shared.coinbase.read()
+    }
+
+    /// Gas limit of new blocks.
+    pub fn gas_limit(&self) -> u64 {
+        self.shared.gas_limit(&self.shared.chain.head())
+    }
+
+    /// Remembers the head, to come back to with [`Self::revert`].
+    pub async fn snapshot(&self) -> Result<U256, MineError> {
+        self.ask(|reply| Command::Snapshot { reply }).await
+    }
+
+    /// Goes back to a snapshot: later blocks leave the chain, waiting transactions are dropped,
+    /// the snapshot and all later ones are used up. `false` for a snapshot that does not exist.
+    pub async fn revert(&self, id: U256) -> Result<bool, MineError> {
+        self.ask(|reply| Command::Revert { id, reply }).await?
+    }
+
+    /// Ends the mining thread after the block it is at.
+    pub fn stop(&self) {
+        // The thread takes commands faster than clients can send them, so this ends.
+        while self
+            .commands
+            .try_send(Command::Stop)
+            .is_err_and(|error| matches!(error, std::sync::mpsc::TrySendError::Full(_)))
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the mining thread had panicked");
+        }
+    }
+}
+
+impl Drop for Miner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,315 @@
+//! The thread that makes blocks.
+
+use crate::{MineError, head_follower::Accounts, head_follower::changed_accounts, miner::Shared};
+use alloy_primitives::{B256, TxHash, U256};
+use heddle_chain::{ChainBlock, ProducedBlock};
+use heddle_evm::{SkippedTransaction, TransactionError};
+use heddle_pool::PooledTx;
+use revm::context::result::InvalidTransaction;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// How often the pool is asked to drop what has waited too long.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long after a failure (a full disk, say) the next block is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Snapshots remembered; the oldest is forgotten first.
+const SNAPSHOTS_MAX: usize = 65_536;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// There may be something to mine.
+    Wake,
+    IntervalChanged,
+    Mine {
+        count: u64,
+        interval_s: Option<u64>,
+        timestamp: Option<u64>,
+        reply: oneshot::Sender<Result<Vec<Arc<ChainBlock>>, MineError>>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<U256>,
+    },
+    Revert {
+        id: U256,
+        reply: oneshot::Sender<Result<bool, MineError>>,
+    },
+    Stop,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    number: u64,
+    hash: B256,
+    clock_offset_s: i128,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    commands: Receiver<Command>,
+    snapshots: BTreeMap<U256, Snapshot>,
+    snapshots_taken: u64,
+    /// When the next block of interval mode is due.
+    due: Option<Instant>,
+    retry: Option<Instant>,
+    housekeeping: Instant,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, commands: Receiver<Command>) -> Self {
+        Self {
+            shared,
+            commands,
+            snapshots: BTreeMap::new(),
+            snapshots_taken: 0,
+            due: None,
+            retry: None,
+            housekeeping: Instant::now() + HOUSEKEEPING_INTERVAL,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        self.schedule_interval();
+        loop {
+            let wake_at = [Some(self.housekeeping), self.due, self.retry]
+                .into_iter()
+                .flatten()
+                .min();
+            let wait = wake_at.map_or(HOUSEKEEPING_INTERVAL, |at| {
+                at.saturating_duration_since(Instant::now())
+            });
+            match self.commands.recv_timeout(wait) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.do_what_is_due();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Wake => {
+                // Before looking into the pool, so that a later arrival wakes again.
+                self.shared.woken.store(false, Ordering::Release);
+                self.mine_pending();
+            }
+            Command::IntervalChanged => self.schedule_interval(),
+            Command::Mine {
+                count,
+                interval_s,
+                timestamp,
+                reply,
+            } => {
+                // Nobody waiting for the answer any more is fine, here and below.
+                let _ = reply.send(self.mine_count(count, interval_s, timestamp));
+            }
+            Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
+            Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
+            Command::Stop => {}
+        }
+    }
+
+    fn schedule_interval(&mut self) {
+        self.due = self
+            .shared
+            .interval
+            .lock()
+            .map(|interval| Instant::now() + interval);
+    }
+
+    fn do_what_is_due(&mut self) {
+        let now = Instant::now();
+        if self.due.is_some_and(|due| due <= now) {
+            // From the time it was due, so that blocks keep their pace; but after a stall the
+            // missed ones are not made up for.
+            let interval = *self.shared.interval.lock();
+            self.due = interval
+                .zip(self.due)
+                .map(|(interval, due)| (due + interval).max(now));
+            if let Err(error) = self.mine_one() {
+                tracing::error!(%error, "no block was made");
+            }
+        }
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.retry = None;
+            self.mine_pending();
+        }
+        if self.housekeeping <= now {
+            self.housekeeping = now + HOUSEKEEPING_INTERVAL;
+            self.shared.pool.drop_expired(now);
+        }
+    }
+
+    /// Instant mode: makes blocks until nothing executable is left.
+    fn mine_pending(&mut self) {
+        while self.shared.automine.load(Ordering::Acquire) {
+            match self.try_mine_pending() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::error!(%error, "no block was made; trying again in {RETRY_AFTER:?}");
+                    self.retry = Some(Instant::now() + RETRY_AFTER);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes one block if there is something for it. Whether there may be more.
+    fn try_mine_pending(&self) -> Result<bool, MineError> {
+        if self.shared.pool.status().0 == 0 {
+            return Ok(false);
+        }
+        let (produced, offered) = self.shared.produce()?;
+        if offered.is_empty() {
+            return Ok(false);
+        }
+        let dropped = self.drop_invalid(&produced.skipped, &offered);
+        if produced.block.transactions.is_empty() {
+            // Without a drop, the next attempt would offer and skip the very same.
+            return Ok(dropped > 0);
+        }
+        self.commit(produced)?;
+        Ok(true)
+    }
+
+    /// Makes one block with whatever is there.
+    fn mine_one(&self) -> Result<Arc<ChainBlock>, MineError> {
+        let (produced, offered) = self.shared.produce()?;
+        self.drop_invalid(&produced.skipped, &offered);
+        self.commit(produced)
+    }
+
+    fn mine_count(
+        &self,
+        count: u64,
+        interval_s: Option<u64>,
+        timestamp: Option<u64>,
+    ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
+        let head_timestamp = || self.shared.chain.head().header.timestamp;
+        if let Some(timestamp) = timestamp {
+            self.shared
+                .clock
+                .lock()
+                .set_next(timestamp, head_timestamp())?;
+        }
+        let mut blocks = Vec::new();
+        for index in 0..count {
+            if let Some(interval) = interval_s.filter(|_| index > 0) {
+                let head = head_timestamp();
+                let next = head.saturating_add(interval.max(1));
+                self.shared.clock.lock().set_next(next, head)?;
+            }
+            blocks.push(self.mine_one()?);
+        }
+        Ok(blocks)
+    }
+
+    fn commit(&self, produced: ProducedBlock) -> Result<Arc<ChainBlock>, MineError> {
+        let changes = produced.changes.clone();
+        let (conflicts, workers) = (produced.profile.conflicts.len(), produced.profile.workers);
+        let elapsed = produced.profile.elapsed;
+        let block = self.shared.chain.commit(produced)?;
+        self.shared.clock.lock().used(block.header.timestamp);
+        let rules = self.shared.rules();
+        let mined: Vec<TxHash> = block
+            .transactions
+            .iter()
+            .map(|tx| *tx.inner().tx_hash())
+            .collect();
+        let state = self.shared.chain.latest_state();
+        match changed_accounts(&state, &changes) {
+            Ok(changed) => self.shared.pool.on_new_head(rules, changed, &mined),
+            Err(error) => {
+                tracing::error!(%error, "the pool could not follow the new head; reading it anew");
+                self.reread_pool()?;
+            }
+        }
+        tracing::info!(
+            number = block.number(),
+            hash = %block.hash(),
+            txs = block.transactions.len(),
+            gas = block.header.gas_used,
+            workers,
+            conflicts,
+            execution_us = elapsed.as_micros() as u64,
+            "block"
+        );
+        Ok(block)
+    }
+
+    fn reread_pool(&self) -> Result<(), MineError> {
+        let state = self.shared.chain.latest_state();
+        let reread = self
+            .shared
+            .pool
+            .on_state_replaced(self.shared.rules(), &Accounts(&state));
+        reread.map_err(|error| {
+            MineError::Chain(heddle_evm::StateError::new(error.to_string()).into())
+        })
+    }
+
+    /// Drops transactions from the pool that execution found to be invalid for good; gives how
+    /// many. One that merely found no room, or whose predecessor did not, stays.
+    fn drop_invalid(&self, skipped: &[SkippedTransaction], offered: &[Arc<PooledTx>]) -> usize {
+        let mut dropped = 0;
+        for skipped in skipped {
+            let stays = matches!(
+                skipped.reason,
+                TransactionError::BlockGasExceeded { .. }
+                    | TransactionError::Invalid(InvalidTransaction::NonceTooHigh { .. })
+            );
+            let Some(tx) = offered.get(skipped.index).filter(|_| !stays) else {
+                continue;
+            };
+            tracing::debug!(hash = %tx.hash(), reason = %skipped.reason, "dropped a transaction");
+            self.shared.pool.remove(&tx.hash());
+            dropped += 1;
+        }
+        dropped
+    }
+
+    fn snapshot(&mut self) -> U256 {
+        let head = self.shared.chain.head();
+        let id = U256::from(self.snapshots_taken);
+        self.snapshots_taken += 1;
+        let clock_offset_s = self.shared.clock.lock().offset_s();
+        let snapshot = Snapshot {
+            number: head.number(),
+            hash: head.hash(),
+            clock_offset_s,
+        };
+        self.snapshots.insert(id, snapshot);
+        if self.snapshots.len() > SNAPSHOTS_MAX {
+            self.snapshots.pop_first();
+        }
+        id
+    }
+
+    fn revert(&mut self, id: U256) -> Result<bool, MineError> {
+        let Some(snapshot) = self.snapshots.get(&id) else {
+            return Ok(false);
+        };
+        if self.shared.chain.hash_by_number(snapshot.number)? != Some(snapshot.hash) {
+            return Ok(false);
+        }
+        self.shared.chain.unwind_to(snapshot.number)?;
+        self.shared.clock.lock().restore(snapshot.clock_offset_s);
+        self.snapshots.split_off(&id);
+        self.shared.pool.clear();
+        self.reread_pool()?;
+        Ok(true)
+    }
+}

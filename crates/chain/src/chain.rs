@@ -1,0 +1,359 @@
+//! The chain as everybody reads it.
+
+use crate::{ChainBlock, ChainError, CodeCache, GenesisBlock, State};
+use alloy_consensus::{Header, Sealed};
+use alloy_evm::EvmEnv;
+use alloy_primitives::{Address, B256, U256};
+use heddle_chainspec::ChainSpec;
+use heddle_parallel::{ParallelExecutor, Profile};
+use heddle_store::{BlockBatch, Store};
+use heddle_trie::AccountProof;
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use std::{num::NonZeroUsize, sync::Arc};
+use tokio::sync::broadcast;
+
+/// Blocks kept decoded. A full block of 1,000,000,000 gas is some 30 MB with its receipts, an
+/// ordinary one far less.
+const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zero");
+
+/// Blocks whose execution profile is kept.
+const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("is not zero");
+
+/// Head changes a subscriber may be behind before it loses some (and is told so).
+const EVENTS_MAX: usize = 256;
+
+/// A change of the canonical chain.
+#[derive(Debug, Clone)]
+pub struct ChainEvent {
+    /// Blocks that left the chain, ascending.
+    pub removed: Vec<Arc<ChainBlock>>,
+    /// Blocks that came onto the chain, ascending.
+    pub added: Vec<Arc<ChainBlock>>,
+}
+
+/// The head and the state after it, replaced together.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) block: Arc<ChainBlock>,
+    pub(crate) state: State,
+}
+
+/// The canonical chain. Shared as `Arc<Chain>`.
+#[derive(Debug)]
+pub struct Chain {
+    pub(crate) spec: Arc<ChainSpec>,
+    pub(crate) store: Store,
+    pub(crate) executor: ParallelExecutor,
+    pub(crate) code: Arc<CodeCache>,
+    genesis_hash: B256,
+    head: RwLock<Arc<Head>>,
+    /// Held while the chain changes. Taken before every other lock here.
+    pub(crate) changing: Mutex<()>,
+    blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
+    pub(crate) profiles: Mutex<LruCache<B256, Arc<Profile>>>,
+    events: broadcast::Sender<ChainEvent>,
+}
+
+impl Chain {
+    /// Opens the chain in `store`, writing the genesis block if it is empty.
+    pub fn open(
+        spec: Arc<ChainSpec>,
+        genesis: &GenesisBlock,
+        store: Store,
+        executor: ParallelExecutor,
+    ) -> Result<Self, ChainError> {
+        if store.head().is_none() {
+            store.commit_genesis(&BlockBatch {
+                header: &genesis.header,
+                hash: genesis.hash,
+                transactions: &[],
+                senders: &[],
+                ommers: &[],
+                withdrawals: genesis.header.withdrawals_root.map(|_| [].as_slice()),
+                receipts: &[],
+                changes: &genesis.changes,
+                trie: &genesis.trie,
+                total_difficulty: Some(genesis.header.difficulty),
+            })?;
+        }
+        let code = Arc::new(CodeCache::default());
+        let head = Self::load_head(&store, &code)?;
+        Ok(Self {
+            spec,
+            store,
+            executor,
+            code,
+            genesis_hash: genesis.hash,
+            head: RwLock::new(Arc::new(head)),
+            changing: Mutex::new(()),
+            blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
+            profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
+            events: broadcast::channel(EVENTS_MAX).0,
+        })
+    }
+
+    fn load_head(store: &Store, code: &Arc<CodeCache>) -> Result<Head, ChainError> {
+        let state = State::new(Arc::new(store.latest()?), code.clone());
+        let number = state.view().number();
+        let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
+        Ok(Head {
+            block: Arc::new(block),
+            state,
+        })
+    }
+
+    fn load_block(store: &Store, number: u64) -> Result<Option<ChainBlock>, ChainError> {
+        let Some(block) = store.block(number)? else {
+            return Ok(None);
+        };
+        let receipts = store
+            .receipts(number)?
+            .ok_or(ChainError::UnknownBlock(number))?;
+        // An unwind between the two reads can give the receipts of another block.
+        if receipts.len() != block.transactions.len() {
+            return Ok(None);
+        }
+        Ok(Some(ChainBlock::from_store(block, receipts)))
+    }
+
+    /// The rules.
+    pub const fn spec(&self) -> &Arc<ChainSpec> {
+        &self.spec
+    }
+
+    /// EIP-155 chain id.
+    pub fn chain_id(&self) -> u64 {
+        self.spec.chain_id()
+    }
+
+    /// Hash of block zero.
+    pub const fn genesis_hash(&self) -> B256 {
+        self.genesis_hash
+    }
+
+    /// Number of executor workers.
+    pub const fn workers(&self) -> usize {
+        self.executor.workers()
+    }
+
+    /// The store below.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn head_and_state(&self) -> Arc<Head> {
+        self.head.read().clone()
+    }
+
+    /// The newest block.
+    pub fn head(&self) -> Arc<ChainBlock> {
+        self.head.read().block.clone()
+    }
+
+    /// The state after the newest block.
+    pub fn latest_state(&self) -> State {
+        self.head.read().state.clone()
+    }
+
+    /// The newest block together with the state after it.
+    pub fn head_with_state(&self) -> (Arc<ChainBlock>, State) {
+        let head = self.head_and_state();
+        (head.block.clone(), head.state.clone())
+    }
+
+    /// Number of the newest block that a consensus client calls safe; as long as there is none,
+    /// the head is.
+    pub fn safe_number(&self) -> u64 {
+        self.head().number()
+    }
+
+    /// Number of the newest block that a consensus client calls finalized; as long as there is
+    /// none, the head is.
+    pub fn finalized_number(&self) -> u64 {
+        self.head().number()
+    }
+
+    /// A block of the chain.
+    pub fn block_by_number(&self, number: u64) -> Result<Option<Arc<ChainBlock>>, ChainError> {
+        let head = self.head();
+        if number == head.number() {
+            return Ok(Some(head));
+        }
+        if number > head.number() {
+            return Ok(None);
+        }
+        if let Some(block) = self.blocks.lock().get(&number) {
+            return Ok(Some(block.clone()));
+        }
+        let Some(block) = Self::load_block(&self.store, number)?.map(Arc::new) else {
+            return Ok(None);
+        };
+        let mut blocks = self.blocks.lock();
+        // Not if the chain changed since: the cache was emptied then, before this block got here.
+        if self.store.canonical_hash(number)? == Some(block.hash()) {
+            blocks.put(number, block.clone());
+        }
+        Ok(Some(block))
+    }
+
+    /// A block of the chain.
+    pub fn block_by_hash(&self, hash: B256) -> Result<Option<Arc<ChainBlock>>, ChainError> {
+        let head = self.head();
+        if hash == head.hash() {
+            return Ok(Some(head));
+        }
+        match self.store.block_number(&hash)? {
+            Some(number) => Ok(self
+                .block_by_number(number)?
+                .filter(|block| block.hash() == hash)),
+            None => Ok(None),
+        }
+    }
+
+    /// A header of the chain.
+    pub fn header_by_number(&self, number: u64) -> Result<Option<Sealed<Header>>, ChainError> {
+        let head = self.head();
+        if number == head.number() {
+            return Ok(Some(head.header.clone()));
+        }
+        if let Some(block) = self.blocks.lock().get(&number) {
+            return Ok(Some(block.header.clone()));
+        }
+        Ok(self.store.header(number)?.map(Sealed::new))
+    }
+
+    /// The hash of a block of the chain.
+    pub fn hash_by_number(&self, number: u64) -> Result<Option<B256>, ChainError> {
+        let head = self.head();
+        if number == head.number() {
+            return Ok(Some(head.hash()));
+        }
+        Ok(self.store.canonical_hash(number)?)
+    }
+
+    /// The number of a block of the chain.
+    pub fn number_by_hash(&self, hash: B256) -> Result<Option<u64>, ChainError> {
+        let head = self.head();
+        if hash == head.hash() {
+            return Ok(Some(head.number()));
+        }
+        Ok(self.store.block_number(&hash)?)
+    }
+
+    /// The block of a transaction, and its place there.
+    pub fn transaction_location(&self, hash: B256) -> Result<Option<(u64, usize)>, ChainError> {
+        let location = self.store.transaction_location(&hash)?;
+        Ok(location.map(|location| (location.block, location.index as usize)))
+    }
+
+    /// The state after a block.
+    pub fn state_at(&self, number: u64) -> Result<State, ChainError> {
+        let head = self.head_and_state();
+        if number == head.block.number() {
+            return Ok(head.state.clone());
+        }
+        if number > head.block.number() {
+            return Err(ChainError::UnknownBlock(number));
+        }
+        Ok(State::new(
+            Arc::new(self.store.state_at(number)?),
+            self.code.clone(),
+        ))
+    }
+
+    /// EIP-1186 proofs in the state after a block.
+    pub fn proof_at(
+        &self,
+        number: u64,
+        address: Address,
+        slots: &[U256],
+    ) -> Result<AccountProof, ChainError> {
+        Ok(self.store.proof_at(number, address, slots)?)
+    }
+
+    /// Rules and block environment of a block.
+    pub fn evm_env(&self, header: &Header) -> EvmEnv {
+        self.spec.evm_env(header)
+    }
+
+    /// The base fee of the next block, in wei; zero before London.
+    pub fn next_base_fee(&self) -> u64 {
+        self.spec
+            .next_base_fee(&self.head().header)
+            .unwrap_or_default()
+    }
+
+    /// The price of blob gas in the next block, in wei; zero before Cancun.
+    pub fn next_blob_base_fee(&self) -> u128 {
+        let head = self.head();
+        let timestamp = head.header.timestamp + 1;
+        let excess = self.spec.next_excess_blob_gas(&head.header, timestamp);
+        let params = self.spec.blob_params_at(timestamp);
+        excess
+            .zip(params)
+            .map_or(0, |(excess, params)| params.calc_blob_fee(excess))
+    }
+
+    /// What happened while a recent block was executed here.
+    pub fn profile(&self, hash: &B256) -> Option<Arc<Profile>> {
+        self.profiles.lock().get(hash).cloned()
+    }
+
+    /// Head changes from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<ChainEvent> {
+        self.events.subscribe()
+    }
+
+    /// Makes a committed block the head. Only under `changing`.
+    pub(crate) fn advance(&self, block: Arc<ChainBlock>) -> Result<(), ChainError> {
+        let state = State::new(Arc::new(self.store.latest()?), self.code.clone());
+        let former = {
+            let mut head = self.head.write();
+            std::mem::replace(
+                &mut *head,
+                Arc::new(Head {
+                    block: block.clone(),
+                    state,
+                }),
+            )
+        };
+        self.blocks
+            .lock()
+            .put(former.block.number(), former.block.clone());
+        // Nobody listening is fine.
+        let _ = self.events.send(ChainEvent {
+            removed: Vec::new(),
+            added: vec![block],
+        });
+        Ok(())
+    }
+
+    /// Takes the blocks above `number` off the chain; gives them, ascending.
+    pub fn unwind_to(&self, number: u64) -> Result<Vec<Arc<ChainBlock>>, ChainError> {
+        let _changing = self.changing.lock();
+        let head = self.head();
+        if number > head.number() {
+            return Err(ChainError::UnknownBlock(number));
+        }
+        let mut removed = Vec::new();
+        for number in number + 1..=head.number() {
+            removed.push(
+                self.block_by_number(number)?
+                    .ok_or(ChainError::UnknownBlock(number))?,
+            );
+        }
+        if removed.is_empty() {
+            return Ok(removed);
+        }
+        self.store.unwind_to(number)?;
+        let head = Self::load_head(&self.store, &self.code)?;
+        *self.head.write() = Arc::new(head);
+        self.blocks.lock().clear();
+        let _ = self.events.send(ChainEvent {
+            removed: removed.clone(),
+            added: Vec::new(),
+        });
+        Ok(removed)
+    }
+}

@@ -1,0 +1,229 @@
+//! New blocks on the head: execute, seal, commit.
+
+use crate::{Chain, ChainBlock, ChainError, State};
+use alloy_consensus::{
+    Header, Sealed,
+    proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
+};
+use alloy_eips::eip4895::Withdrawal;
+use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
+use heddle_chainspec::EthereumHardforks;
+use heddle_evm::{
+    BlockInput, BlockOutput, InvalidTransactions, RecoveredTransaction, SkippedTransaction,
+    StateChanges, block_context,
+};
+use heddle_parallel::Profile;
+use heddle_store::BlockBatch;
+use heddle_trie::{TrieUpdates, state_root};
+use std::{sync::Arc, time::Instant};
+
+/// What the maker of a block decides.
+#[derive(Debug, Clone)]
+pub struct BlockAttributes {
+    /// Seconds since 1970; must be after the parent's.
+    pub timestamp: u64,
+    /// Who gets the fees.
+    pub beneficiary: Address,
+    /// What the PREVRANDAO opcode gives (EIP-4399).
+    pub prev_randao: B256,
+    /// Gas limit of the block.
+    pub gas_limit: u64,
+    /// EIP-4895; used from Shanghai on.
+    pub withdrawals: Vec<Withdrawal>,
+    /// EIP-4788; used from Cancun on.
+    pub parent_beacon_block_root: B256,
+    /// At most 32 bytes.
+    pub extra_data: Bytes,
+}
+
+/// A block that was executed and sealed but is not on the chain.
+#[derive(Debug, Clone)]
+pub struct ProducedBlock {
+    /// The block.
+    pub block: Arc<ChainBlock>,
+    /// Transactions that were offered and could not be part of it, by their place in the offer.
+    pub skipped: Vec<SkippedTransaction>,
+    /// How its execution went.
+    pub profile: Arc<Profile>,
+    /// What it changes in the state of its parent.
+    pub changes: Arc<StateChanges>,
+    /// The state after it.
+    pub state: State,
+    trie: TrieUpdates,
+}
+
+impl Chain {
+    /// The header of a block on the head, without what execution gives.
+    pub fn draft_header(&self, attributes: &BlockAttributes) -> Header {
+        let head = self.head();
+        self.draft_on(&head.header, attributes)
+    }
+
+    fn draft_on(&self, parent: &Sealed<Header>, attributes: &BlockAttributes) -> Header {
+        let timestamp = attributes.timestamp;
+        let spec = &self.spec;
+        let cancun = spec.is_cancun_active_at_timestamp(timestamp);
+        Header {
+            parent_hash: parent.hash(),
+            number: parent.number + 1,
+            timestamp,
+            beneficiary: attributes.beneficiary,
+            mix_hash: attributes.prev_randao,
+            gas_limit: attributes.gas_limit,
+            extra_data: attributes.extra_data.clone(),
+            difficulty: U256::ZERO,
+            base_fee_per_gas: spec.next_base_fee(parent),
+            excess_blob_gas: spec.next_excess_blob_gas(parent, timestamp),
+            parent_beacon_block_root: cancun.then_some(attributes.parent_beacon_block_root),
+            withdrawals_root: spec
+                .is_shanghai_active_at_timestamp(timestamp)
+                .then(|| calculate_withdrawals_root(&attributes.withdrawals)),
+            ..Header::default()
+        }
+    }
+
+    /// Executes the offered transactions on the head, in order and leaving out what is invalid,
+    /// and seals the block. Nothing of the chain changes.
+    pub fn produce(
+        &self,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+    ) -> Result<ProducedBlock, ChainError> {
+        let head = self.head_and_state();
+        let parent = &head.block.header;
+        let timestamp = attributes.timestamp;
+        if timestamp <= parent.timestamp {
+            return Err(ChainError::TimestampTooOld {
+                timestamp,
+                parent: parent.timestamp,
+            });
+        }
+        if !self.spec.is_proof_of_stake(parent.number + 1) {
+            return Err(ChainError::BeforeMerge(parent.number + 1));
+        }
+        let mut header = self.draft_on(parent, attributes);
+        let withdrawals = header
+            .withdrawals_root
+            .map(|_| attributes.withdrawals.clone());
+        let started = Instant::now();
+        let executed = self.executor.execute(
+            self.spec.as_ref(),
+            &head.state,
+            &BlockInput {
+                env: self.evm_env(&header),
+                ctx: block_context(&header, &[], withdrawals.as_deref()),
+                transactions: &offered,
+                invalid: InvalidTransactions::Skip,
+            },
+        )?;
+        metrics::histogram!("chain_execute_seconds").record(started.elapsed());
+        let output = executed.output;
+        let started = Instant::now();
+        let (root, trie) = state_root(head.state.view(), &output.changes)
+            .map_err(|error| ChainError::from(heddle_store::StoreError::from(error)))?;
+        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+        let transactions = without_skipped(offered, &output.skipped);
+        self.seal(&mut header, root, &transactions, &output);
+        let BlockOutput {
+            receipts,
+            changes,
+            skipped,
+            ..
+        } = output;
+        let block = Arc::new(ChainBlock::new(
+            Sealed::new(header),
+            transactions,
+            Vec::new(),
+            withdrawals,
+            receipts,
+            head.block.total_difficulty,
+        ));
+        let changes = Arc::new(changes);
+        let state = head.state.with_changes(changes.clone());
+        Ok(ProducedBlock {
+            block,
+            skipped,
+            profile: Arc::new(executed.profile),
+            changes,
+            state,
+            trie,
+        })
+    }
+
+    fn seal(
+        &self,
+        header: &mut Header,
+        state_root: B256,
+        transactions: &[RecoveredTransaction],
+        output: &BlockOutput,
+    ) {
+        let timestamp = header.timestamp;
+        header.state_root = state_root;
+        header.gas_used = output.gas_used;
+        header.transactions_root = calculate_transaction_root(transactions);
+        header.receipts_root = calculate_receipt_root(&output.receipts);
+        header.logs_bloom = output
+            .receipts
+            .iter()
+            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        header.blob_gas_used = self
+            .spec
+            .is_cancun_active_at_timestamp(timestamp)
+            .then_some(output.blob_gas_used);
+        header.requests_hash = self
+            .spec
+            .is_prague_active_at_timestamp(timestamp)
+            .then(|| output.requests.requests_hash());
+    }
+
+    /// Puts a produced block on the chain: all of it becomes visible, or nothing does.
+    pub fn commit(&self, produced: ProducedBlock) -> Result<Arc<ChainBlock>, ChainError> {
+        let _changing = self.changing.lock();
+        let block = produced.block;
+        let head = self.head();
+        if block.header.parent_hash != head.hash() {
+            let parent = block.header.parent_hash;
+            return Err(ChainError::HeadMoved {
+                parent,
+                head: head.hash(),
+            });
+        }
+        let (transactions, senders): (Vec<_>, Vec<_>) = block
+            .transactions
+            .iter()
+            .map(|tx| (tx.inner().clone(), tx.signer()))
+            .unzip();
+        let started = Instant::now();
+        self.store.commit_block(&BlockBatch {
+            header: &block.header,
+            hash: block.hash(),
+            transactions: &transactions,
+            senders: &senders,
+            ommers: &block.ommers,
+            withdrawals: block.withdrawals.as_deref(),
+            receipts: &block.receipts,
+            changes: &produced.changes,
+            trie: &produced.trie,
+            total_difficulty: Some(block.total_difficulty),
+        })?;
+        metrics::histogram!("chain_commit_seconds").record(started.elapsed());
+        metrics::gauge!("chain_head_number").set(block.number() as f64);
+        self.profiles.lock().put(block.hash(), produced.profile);
+        self.advance(block.clone())?;
+        Ok(block)
+    }
+}
+
+fn without_skipped(
+    offered: Vec<RecoveredTransaction>,
+    skipped: &[SkippedTransaction],
+) -> Vec<RecoveredTransaction> {
+    let mut skipped = skipped.iter().map(|skipped| skipped.index).peekable();
+    let taken = |(index, _): &(usize, RecoveredTransaction)| skipped.next_if_eq(index).is_none();
+    offered
+        .into_iter()
+        .enumerate()
+        .filter(taken)
+        .map(|(_, tx)| tx)
+        .collect()
+}
