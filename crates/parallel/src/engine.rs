@@ -133,12 +133,8 @@ impl<'a, T: Transactions> Engine<'a, T> {
         predecessors: Vec<Option<TxIndex>>,
         committed: T::Committed,
     ) -> Self {
-        let slot = |_: &Option<TxIndex>| {
-            Mutex::new(Slot {
-                execution: None,
-                published: Vec::new(),
-            })
-        };
+        let slot =
+            |_: &Option<TxIndex>| Mutex::new(Slot { execution: None, published: Vec::new() });
         Self {
             transactions,
             memory: VersionedMemory::new(),
@@ -164,10 +160,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
         if !self.scheduler.finished() {
             return Err(None);
         }
-        Ok(Finished {
-            memory: self.memory,
-            committed: self.committed.into_inner(),
-        })
+        Ok(Finished { memory: self.memory, committed: self.committed.into_inner() })
     }
 
     /// Works on the block until it is done, or until `cancelled`.
@@ -203,12 +196,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
     fn run<'w>(&'w self, tx: TxIndex, worker: &mut T::Worker<'w>, log: &mut WorkerLog) {
         let incarnation = Incarnation(self.scheduler.begin(tx));
         let at_head = self.scheduler.head() == Some(tx);
-        let view = View {
-            memory: &self.memory,
-            committed: &self.committed,
-            tx,
-            at_head,
-        };
+        let view = View { memory: &self.memory, committed: &self.committed, tx, at_head };
         let start_ns = self.nanoseconds();
         let result = self.transactions.execute(worker, tx, view);
         let span = |ending| Span {
@@ -247,8 +235,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
 
     fn publish(&self, tx: TxIndex, incarnation: Incarnation, execution: Execution<T::Output>) {
         let mut slot = self.slots[tx.as_usize()].lock();
-        self.memory
-            .publish(tx, incarnation, &slot.published, &execution.writes);
+        self.memory.publish(tx, incarnation, &slot.published, &execution.writes);
         slot.published.clear();
         slot.published.extend_from_slice(&execution.writes);
         slot.execution = Some(execution);
@@ -268,11 +255,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
 
     fn conflict(&self, tx: TxIndex, stale: StaleRead, slot: &Slot<T::Output>, log: &mut WorkerLog) {
         self.memory.mark_estimates(tx, &slot.published);
-        log.conflicts.push(Conflict {
-            location: stale.location,
-            writer: stale.writer,
-            reader: tx,
-        });
+        log.conflicts.push(Conflict { location: stale.location, writer: stale.writer, reader: tx });
     }
 
     /// Validates a claimed transaction ahead of its turn and runs it again if it is stale.
@@ -310,10 +293,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
             let Some(execution) = slot.execution.as_mut() else {
                 unreachable!("transaction {tx} counts as executed, so it has a result")
             };
-            match self
-                .transactions
-                .commit(&mut self.committed.lock(), tx, execution)
-            {
+            match self.transactions.commit(&mut self.committed.lock(), tx, execution) {
                 Verdict::Keep => {}
                 Verdict::Leave => self.memory.remove(tx, &std::mem::take(&mut slot.published)),
                 Verdict::Stop(error) => return self.fail(error),

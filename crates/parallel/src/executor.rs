@@ -116,26 +116,12 @@ impl ParallelExecutor {
         let (done, code, profile) =
             self.execute_transactions(block.state(), input, cancellation)?;
         let Finished { memory, committed } = done;
-        let Committed {
-            receipts,
-            gas_used,
-            blob_gas_used,
-            skipped,
-            beneficiary,
-        } = committed;
+        let Committed { receipts, gas_used, blob_gas_used, skipped, beneficiary } = committed;
         let mut writes = memory.into_final();
-        writes
-            .accounts
-            .insert(input.env.block_env.beneficiary, beneficiary);
+        writes.accounts.insert(input.env.block_env.beneficiary, beneficiary);
         apply(block.state_mut(), writes, code).map_err(ExecutionError::State)?;
         block.put_results(receipts, gas_used, blob_gas_used);
-        Ok(ExecutedBlock {
-            output: BlockOutput {
-                skipped,
-                ..block.finish()?
-            },
-            profile,
-        })
+        Ok(ExecutedBlock { output: BlockOutput { skipped, ..block.finish()? }, profile })
     }
 
     fn execute_transactions<'a, P: ParentState>(
@@ -143,44 +129,25 @@ impl ParallelExecutor {
         parent: &'a P,
         input: &'a BlockInput<'_>,
         cancellation: &Cancellation,
-    ) -> Result<
-        (
-            Finished<BlockTransactions<'a, P>>,
-            B256Map<Bytecode>,
-            Profile,
-        ),
-        ExecutionError,
-    > {
+    ) -> Result<(Finished<BlockTransactions<'a, P>>, B256Map<Bytecode>, Profile), ExecutionError>
+    {
         let transactions =
             BlockTransactions::new(parent, &input.env, input.transactions, input.invalid);
-        let committed = transactions
-            .nothing_committed()
-            .map_err(ExecutionError::State)?;
-        let engine = Engine::new(
-            &transactions,
-            sender_predecessors(input.transactions),
-            committed,
-        );
+        let committed = transactions.nothing_committed().map_err(ExecutionError::State)?;
+        let engine = Engine::new(&transactions, sender_predecessors(input.transactions), committed);
         let started = Instant::now();
         let logs = self.run_workers(input.transactions.len(), |id| {
-            let work = || {
-                engine.work(id, &mut transactions.worker(), || {
-                    cancellation.is_cancelled()
-                })
-            };
+            let work =
+                || engine.work(id, &mut transactions.worker(), || cancellation.is_cancelled());
             catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
                 // Nobody else may wait for what this worker was doing.
                 engine.stop();
                 ExecutionError::Panic(panic_message(panic.as_ref()))
             })
         });
-        let profile = Profile::new(
-            started.elapsed(),
-            logs.into_iter().collect::<Result<_, _>>()?,
-        );
-        let done = engine
-            .into_result()
-            .map_err(|error| error.unwrap_or(ExecutionError::Cancelled))?;
+        let profile = Profile::new(started.elapsed(), logs.into_iter().collect::<Result<_, _>>()?);
+        let done =
+            engine.into_result().map_err(|error| error.unwrap_or(ExecutionError::Cancelled))?;
         Ok((done, transactions.into_code(), profile))
     }
 
@@ -199,9 +166,7 @@ impl ParallelExecutor {
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a message")
-        .to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message").to_owned()
 }
 
 /// For each transaction the last one before it from the same sender.

@@ -69,9 +69,7 @@ pub(crate) struct StaleRead {
 impl VersionedMemory {
     pub(crate) fn new() -> Self {
         Self {
-            shards: (0..SHARDS)
-                .map(|_| CachePadded::new(Mutex::new(HashMap::default())))
-                .collect(),
+            shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(HashMap::default()))).collect(),
             hasher: DefaultHashBuilder::default(),
             wipes: AtomicBool::new(false),
         }
@@ -128,11 +126,7 @@ impl VersionedMemory {
             if matches!(write.location, Location::Wipe(_)) {
                 self.wipes.store(true, Ordering::Release);
             }
-            let entry = Entry {
-                version,
-                estimate: false,
-                value: write.value,
-            };
+            let entry = Entry { version, estimate: false, value: write.value };
             let mut shard = self.shard(&write.location).lock();
             let entries = shard.entry(write.location).or_default();
             // Writers mostly come in order, so the place is at or near the end.
@@ -155,9 +149,7 @@ impl VersionedMemory {
     /// Turns the writes of a transaction that is about to run again into estimates.
     pub(crate) fn mark_estimates(&self, tx: TxIndex, writes: &[Write]) {
         for write in writes {
-            self.with_entry(tx, &write.location, |entries, place| {
-                entries[place].estimate = true
-            });
+            self.with_entry(tx, &write.location, |entries, place| entries[place].estimate = true);
         }
     }
 
@@ -195,10 +187,7 @@ impl VersionedMemory {
                 }
                 Found::Estimate(writer) => Some(writer),
             };
-            return Err(StaleRead {
-                location: read.location,
-                writer,
-            });
+            return Err(StaleRead { location: read.location, writer });
         }
         Ok(())
     }

@@ -71,11 +71,7 @@ impl Programs {
         let programs = rng.random_range(2..5);
         Self(
             (0..programs)
-                .map(|_| {
-                    (0..rng.random_range(1..5))
-                        .map(|_| step(&mut rng))
-                        .collect()
-                })
+                .map(|_| (0..rng.random_range(1..5)).map(|_| step(&mut rng)).collect())
                 .collect(),
         )
     }
@@ -122,14 +118,8 @@ impl Transactions for Programs {
                         Found::Written(version, value) => (Some(version), value),
                         Found::Estimate(other) => return Err(Interrupt::After(other)),
                     };
-                    reads.push(Read {
-                        location,
-                        source,
-                        value,
-                    });
-                    let Value::Slot(value) = value else {
-                        unreachable!("slots hold slot values")
-                    };
+                    reads.push(Read { location, source, value });
+                    let Value::Slot(value) = value else { unreachable!("slots hold slot values") };
                     sum += value.to::<u64>();
                 }
                 Step::Write(slot, plus) => drop(writes.insert(slot, (sum + plus) % 1_000)),
@@ -145,10 +135,7 @@ impl Transactions for Programs {
                 break;
             }
         }
-        let wipe = Write {
-            location: Location::Wipe(HOME),
-            value: Value::Wipe,
-        };
+        let wipe = Write { location: Location::Wipe(HOME), value: Value::Wipe };
         let mut all: Vec<Write> = wiped.then_some(wipe).into_iter().collect();
         all.extend(writes.into_iter().map(|(slot, value)| Write {
             location: Location::Slot(HOME, U256::from(slot)),
@@ -156,11 +143,7 @@ impl Transactions for Programs {
         }));
         // A transaction that is left out has published its writes all the same, as one does that
         // turns out not to fit into the block's gas.
-        Ok(Execution {
-            reads,
-            writes: all,
-            output: (!left_out).then_some(sum),
-        })
+        Ok(Execution { reads, writes: all, output: (!left_out).then_some(sum) })
     }
 
     fn commit(
@@ -181,9 +164,7 @@ impl Transactions for Programs {
 
 fn run_in_parallel(programs: Programs) -> (BTreeMap<u64, u64>, u64) {
     let programs: &'static Programs = Box::leak(Box::new(programs));
-    let predecessors = (0..programs.0.len())
-        .map(|i| (i == 1).then_some(TxIndex(0)))
-        .collect();
+    let predecessors = (0..programs.0.len()).map(|i| (i == 1).then_some(TxIndex(0))).collect();
     let engine = Arc::new(Engine::new(programs, predecessors, 0));
     let workers: Vec<_> = (0..WORKERS)
         .map(|id| {

@@ -66,11 +66,7 @@ pub(crate) struct WorkerLog {
 
 impl WorkerLog {
     pub(crate) const fn new(worker: usize) -> Self {
-        Self {
-            worker,
-            spans: Vec::new(),
-            conflicts: Vec::new(),
-        }
+        Self { worker, spans: Vec::new(), conflicts: Vec::new() }
     }
 
     pub(crate) const fn worker(&self) -> usize {
@@ -93,11 +89,7 @@ pub struct Profile {
 
 impl Profile {
     pub(crate) fn new(elapsed: Duration, logs: Vec<WorkerLog>) -> Self {
-        let mut profile = Self {
-            workers: logs.len(),
-            elapsed,
-            ..Self::default()
-        };
+        let mut profile = Self { workers: logs.len(), elapsed, ..Self::default() };
         for mut log in logs {
             profile.spans.append(&mut log.spans);
             profile.conflicts.append(&mut log.conflicts);
@@ -109,11 +101,7 @@ impl Profile {
     /// Runs to the end beyond the first one of each transaction.
     pub fn reexecutions(&self) -> usize {
         let mut executed = HashMap::<TxIndex, usize>::default();
-        for span in self
-            .spans
-            .iter()
-            .filter(|span| span.ending == Ending::Executed)
-        {
+        for span in self.spans.iter().filter(|span| span.ending == Ending::Executed) {
             *executed.entry(span.tx).or_default() += 1;
         }
         executed.values().map(|runs| runs - 1).sum()
@@ -122,11 +110,7 @@ impl Profile {
     /// Nanoseconds that the run of each of `count` transactions took whose result was committed.
     pub fn transaction_ns(&self, count: usize) -> Vec<u64> {
         let mut times = vec![0; count];
-        for span in self
-            .spans
-            .iter()
-            .filter(|span| span.ending == Ending::Executed)
-        {
+        for span in self.spans.iter().filter(|span| span.ending == Ending::Executed) {
             if let Some(time) = times.get_mut(span.tx.as_usize()) {
                 *time = span.end_ns.saturating_sub(span.start_ns);
             }
@@ -148,11 +132,7 @@ impl Profile {
             .map(|(location, (count, mut transactions))| {
                 transactions.sort_unstable();
                 transactions.dedup();
-                LocationConflicts {
-                    location,
-                    count,
-                    transactions,
-                }
+                LocationConflicts { location, count, transactions }
             })
             .collect();
         all.sort_unstable_by_key(|entry| (std::cmp::Reverse(entry.count), entry.location));

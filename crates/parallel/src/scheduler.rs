@@ -128,9 +128,7 @@ impl Scheduler {
     }
 
     fn set(&self, tx: TxIndex, status: Status) {
-        self.txs[tx.as_usize()]
-            .status
-            .store(status as u8, Ordering::Release);
+        self.txs[tx.as_usize()].status.store(status as u8, Ordering::Release);
     }
 
     fn claim(&self, tx: TxIndex, from: u8) -> bool {
@@ -174,11 +172,7 @@ impl Scheduler {
                 return task;
             }
             spins += 1;
-            if spins % SPINS_MAX == 0 {
-                yield_now()
-            } else {
-                spin_loop()
-            }
+            if spins % SPINS_MAX == 0 { yield_now() } else { spin_loop() }
         }
     }
 
@@ -283,8 +277,7 @@ impl Scheduler {
 
     /// The head, if it is executed and so can be committed. Only under the commit lock.
     pub(crate) fn executed_head(&self) -> Option<TxIndex> {
-        self.head()
-            .filter(|head| self.status(*head) == EXECUTED && self.claim(*head, EXECUTED))
+        self.head().filter(|head| self.status(*head) == EXECUTED && self.claim(*head, EXECUTED))
     }
 
     /// Commits the head. Only under the commit lock, after [`Self::executed_head`].
@@ -299,10 +292,7 @@ impl Scheduler {
     pub(crate) fn finished(&self) -> bool {
         debug_assert!(
             self.head().is_some()
-                || self
-                    .txs
-                    .iter()
-                    .all(|tx| tx.status.load(Ordering::Relaxed) == COMMITTED)
+                || self.txs.iter().all(|tx| tx.status.load(Ordering::Relaxed) == COMMITTED)
         );
         self.head().is_none()
     }

@@ -80,9 +80,7 @@ pub(crate) struct BlockTransactions<'a, P> {
 
 impl<P> fmt::Debug for BlockTransactions<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockTransactions")
-            .field("transactions", &self.transactions.len())
-            .finish()
+        f.debug_struct("BlockTransactions").field("transactions", &self.transactions.len()).finish()
     }
 }
 
@@ -93,13 +91,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         transactions: &'a [RecoveredTransaction],
         invalid: InvalidTransactions,
     ) -> Self {
-        Self {
-            parent,
-            env,
-            transactions,
-            invalid,
-            code: RwLock::default(),
-        }
+        Self { parent, env, transactions, invalid, code: RwLock::default() }
     }
 
     fn beneficiary(&self) -> Address {
@@ -120,11 +112,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
 
     /// A worker's EVM.
     pub(crate) fn worker(&self) -> Worker<'_, P> {
-        let db = WorkerDb {
-            block: self,
-            view: None,
-            reads: Vec::new(),
-        };
+        let db = WorkerDb { block: self, view: None, reads: Vec::new() };
         let evm = Context::mainnet()
             .with_block(self.env.block_env.clone())
             .with_cfg(self.env.cfg_env.clone())
@@ -155,10 +143,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
             let destroyed = account.is_selfdestructed();
             let created = account.is_created() && !destroyed;
             if destroyed || created {
-                writes.push(Write {
-                    location: Location::Wipe(address),
-                    value: Value::Wipe,
-                });
+                writes.push(Write { location: Location::Wipe(address), value: Value::Wipe });
             }
             let now = if destroyed {
                 Some(None)
@@ -183,10 +168,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
                     };
                 } else {
                     let value = Value::Account(now);
-                    writes.push(Write {
-                        location: Location::Account(address),
-                        value,
-                    });
+                    writes.push(Write { location: Location::Account(address), value });
                 }
             }
             if !destroyed {
@@ -229,16 +211,8 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
 }
 
 fn state_of(info: &AccountInfo) -> AccountState {
-    let code_hash = if info.code_hash.is_zero() {
-        KECCAK256_EMPTY
-    } else {
-        info.code_hash
-    };
-    AccountState {
-        nonce: info.nonce,
-        balance: info.balance,
-        code_hash,
-    }
+    let code_hash = if info.code_hash.is_zero() { KECCAK256_EMPTY } else { info.code_hash };
+    AccountState { nonce: info.nonce, balance: info.balance, code_hash }
 }
 
 impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
@@ -264,17 +238,7 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
                 let (success, gas_used) = (result.is_success(), result.tx_gas_used());
                 let logs = result.into_logs();
                 let bloom = logs.iter().collect();
-                (
-                    Output::Ran(Ran {
-                        success,
-                        gas_used,
-                        logs,
-                        bloom,
-                        fee,
-                        beneficiary,
-                    }),
-                    writes,
-                )
+                (Output::Ran(Ran { success, gas_used, logs, bloom, fee, beneficiary }), writes)
             }
             Err(EVMError::Transaction(reason)) => (Output::Invalid(reason), Vec::new()),
             Err(EVMError::Database(DbInterrupt::After(other))) => {
@@ -288,11 +252,7 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
             }
             Err(error) => return Err(Interrupt::Failed(ExecutionError::Block(error.to_string()))),
         };
-        Ok(Execution {
-            reads,
-            writes,
-            output,
-        })
+        Ok(Execution { reads, writes, output })
     }
 
     fn commit(
@@ -305,10 +265,7 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
         let gas_limit = transaction.gas_limit();
         let available = self.env.block_env.gas_limit - committed.gas_used;
         if gas_limit.min(revm::context::Cfg::tx_gas_limit_cap(&self.env.cfg_env)) > available {
-            let reason = TransactionError::BlockGasExceeded {
-                gas_limit,
-                available,
-            };
+            let reason = TransactionError::BlockGasExceeded { gas_limit, available };
             return self.refuse(committed, tx, reason);
         }
         let ran = match &mut execution.output {
@@ -360,17 +317,13 @@ pub(crate) struct WorkerDb<'a, P> {
 
 impl<P> fmt::Debug for WorkerDb<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerDb")
-            .field("reads", &self.reads)
-            .finish_non_exhaustive()
+        f.debug_struct("WorkerDb").field("reads", &self.reads).finish_non_exhaustive()
     }
 }
 
 impl<'a, P: ParentState> WorkerDb<'a, P> {
     fn view(&self) -> View<'a, Committed> {
-        let Some(view) = self.view else {
-            unreachable!("the EVM reads only inside `transact`")
-        };
+        let Some(view) = self.view else { unreachable!("the EVM reads only inside `transact`") };
         view
     }
 
@@ -380,22 +333,14 @@ impl<'a, P: ParentState> WorkerDb<'a, P> {
             Found::Parent => Ok(None),
             Found::Estimate(other) => Err(DbInterrupt::After(other)),
             Found::Written(version, value) => {
-                self.reads.push(Read {
-                    location,
-                    source: Some(version),
-                    value,
-                });
+                self.reads.push(Read { location, source: Some(version), value });
                 Ok(Some(value))
             }
         }
     }
 
     fn read_parent(&mut self, location: Location, value: Value) {
-        self.reads.push(Read {
-            location,
-            source: None,
-            value,
-        });
+        self.reads.push(Read { location, source: None, value });
     }
 
     fn read_beneficiary(&self) -> Result<Option<AccountInfo>, DbInterrupt> {
@@ -418,11 +363,7 @@ impl<P: ParentState> Database for WorkerDb<'_, P> {
         if let Some(Value::Account(account)) = self.find(location)? {
             return Ok(account.as_ref().map(account_info));
         }
-        let info = self
-            .block
-            .parent
-            .basic_ref(address)
-            .map_err(DbInterrupt::Failed)?;
+        let info = self.block.parent.basic_ref(address).map_err(DbInterrupt::Failed)?;
         self.read_parent(location, Value::Account(info.as_ref().map(state_of)));
         Ok(info)
     }
@@ -431,10 +372,7 @@ impl<P: ParentState> Database for WorkerDb<'_, P> {
         if let Some(code) = self.block.code.read().get(&code_hash) {
             return Ok(code.clone());
         }
-        self.block
-            .parent
-            .code_by_hash_ref(code_hash)
-            .map_err(DbInterrupt::Failed)
+        self.block.parent.code_by_hash_ref(code_hash).map_err(DbInterrupt::Failed)
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, DbInterrupt> {
@@ -442,20 +380,13 @@ impl<P: ParentState> Database for WorkerDb<'_, P> {
         if let Some(Value::Slot(value)) = self.find(location)? {
             return Ok(value);
         }
-        let value = self
-            .block
-            .parent
-            .storage_ref(address, slot)
-            .map_err(DbInterrupt::Failed)?;
+        let value = self.block.parent.storage_ref(address, slot).map_err(DbInterrupt::Failed)?;
         self.read_parent(location, Value::Slot(value));
         Ok(value)
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, DbInterrupt> {
-        self.block
-            .parent
-            .block_hash_ref(number)
-            .map_err(DbInterrupt::Failed)
+        self.block.parent.block_hash_ref(number).map_err(DbInterrupt::Failed)
     }
 }
 
@@ -488,10 +419,7 @@ impl<'a, P: ParentState> Worker<'a, P> {
         let db = &mut self.evm.ctx.journaled_state.database;
         db.view = None;
         let reads = std::mem::take(&mut db.reads);
-        (
-            reads,
-            result.map(|result| (result, handler.fee.get(), state)),
-        )
+        (reads, result.map(|result| (result, handler.fee.get(), state)))
     }
 }
 
@@ -503,10 +431,7 @@ struct FeesApart<'a, P> {
 
 impl<P> Default for FeesApart<'_, P> {
     fn default() -> Self {
-        Self {
-            fee: Cell::new(U256::ZERO),
-            evm: std::marker::PhantomData,
-        }
+        Self { fee: Cell::new(U256::ZERO), evm: std::marker::PhantomData }
     }
 }
 
