@@ -1,0 +1,274 @@
+use crate::change_set::{AccountBefore, ChangeSet, StateBefore};
+use crate::codec::{
+    BodyRecord, HeaderRecord, decode_account, decode_word, encode_account, encode_receipts,
+    encode_word,
+};
+use crate::schema::{
+    WriteTables, account_history_key, account_node_key, storage_history_key, storage_key,
+    storage_node_key, storage_node_key_end,
+};
+use crate::{BlockBatch, BlockId, Store, StoreError};
+use alloy_primitives::{Address, U256};
+use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
+use redb::ReadableTable;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+impl Store {
+    /// Writes the genesis block into an empty store. Its changes are the whole genesis state; it
+    /// has nothing to be undone, so no history is kept of them.
+    ///
+    /// # Errors
+    /// If there is a block already, or this one is not the genesis that the store was opened with.
+    pub fn commit_genesis(&self, batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+        let writer = self.write_lock()?;
+        if self.head().is_some() {
+            return Err(StoreError::GenesisExists);
+        }
+        let expected = self.identity().genesis_hash;
+        if batch.hash != expected || batch.header.number != 0 {
+            let (number, hash) = (batch.header.number, batch.hash);
+            return Err(StoreError::WrongGenesis { number, hash, expected });
+        }
+        check_even(batch)?;
+        self.write(&writer, |tables| {
+            apply_changes(tables, 0, batch.changes)?;
+            apply_trie_updates(tables, batch.trie)?;
+            write_block(tables, batch)
+        })
+    }
+
+    /// Appends one block to the chain, with its state, history and look-ups, all or nothing.
+    ///
+    /// # Errors
+    /// If the block does not extend the head, its changes do not start from the stored state, or
+    /// the database fails. Nothing is written then.
+    pub fn commit_block(&self, batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+        self.commit_blocks(std::slice::from_ref(batch))
+    }
+
+    /// Appends several blocks, each on the one before it, all or nothing.
+    ///
+    /// # Errors
+    /// As [`Self::commit_block`].
+    pub fn commit_blocks(&self, batches: &[BlockBatch<'_>]) -> Result<(), StoreError> {
+        let Some(last) = batches.last() else {
+            return Ok(());
+        };
+        let span = tracing::debug_span!(
+            "commit_blocks",
+            last = last.header.number,
+            blocks = batches.len()
+        );
+        let _entered = span.enter();
+        let start = Instant::now();
+
+        let writer = self.write_lock()?;
+        let mut head = self.head().ok_or(StoreError::Empty)?;
+        for batch in batches {
+            check_extends(batch, head)?;
+            check_even(batch)?;
+            head = BlockId { number: batch.header.number, hash: batch.hash };
+        }
+        self.write(&writer, |tables| {
+            for batch in batches {
+                let number = batch.header.number;
+                let overwritten = apply_changes(tables, number, batch.changes)?;
+                write_history(tables, number, &overwritten)?;
+                apply_trie_updates(tables, batch.trie)?;
+                write_block(tables, batch)?;
+            }
+            Ok(())
+        })?;
+
+        metrics::counter!("heddle_store_blocks_committed_total").increment(batches.len() as u64);
+        metrics::histogram!("heddle_store_commit_seconds").record(start.elapsed());
+        metrics::gauge!("heddle_store_head_block_number").set(head.number as f64);
+        Ok(())
+    }
+}
+
+fn check_extends(batch: &BlockBatch<'_>, head: BlockId) -> Result<(), StoreError> {
+    let (number, parent_hash) = (batch.header.number, batch.header.parent_hash);
+    if head.number.checked_add(1) == Some(number) && parent_hash == head.hash {
+        return Ok(());
+    }
+    Err(StoreError::NotOnHead {
+        number,
+        parent_hash,
+        head_number: head.number,
+        head_hash: head.hash,
+    })
+}
+
+fn check_even(batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+    let transactions = batch.transactions.len();
+    let (senders, receipts) = (batch.senders.len(), batch.receipts.len());
+    if senders == transactions && receipts == transactions {
+        return Ok(());
+    }
+    Err(StoreError::UnevenBatch { number: batch.header.number, transactions, senders, receipts })
+}
+
+fn write_block(tables: &mut WriteTables<'_>, batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+    let number = batch.header.number;
+    let header = HeaderRecord::encode(batch.hash, batch.total_difficulty, batch.header);
+    tables.headers.insert(number, header.as_slice())?;
+    tables.block_numbers.insert(&*batch.hash, number)?;
+    let body =
+        BodyRecord::encode(batch.transactions, batch.senders, batch.ommers, batch.withdrawals);
+    tables.bodies.insert(number, body.as_slice())?;
+    tables.receipts.insert(number, encode_receipts(batch.receipts).as_slice())?;
+    for (index, transaction) in (0u32..).zip(batch.transactions) {
+        tables.transactions.insert(&**transaction.tx_hash(), (number, index))?;
+    }
+    Ok(())
+}
+
+fn write_history(
+    tables: &mut WriteTables<'_>,
+    number: u64,
+    overwritten: &ChangeSet,
+) -> Result<(), StoreError> {
+    tables.changes.insert(number, overwritten.encode().as_slice())?;
+    for (address, before) in &overwritten.accounts {
+        let account = match &before.state {
+            StateBefore::Unchanged => None,
+            StateBefore::Absent => Some(Vec::new()),
+            StateBefore::Was(state) => Some(encode_account(state)),
+        };
+        if let Some(account) = account {
+            let key = account_history_key(address, number);
+            tables.account_history.insert(&key, account.as_slice())?;
+        }
+        for (slot, value) in &before.slots {
+            let key = storage_history_key(address, *slot, number);
+            tables.storage_history.insert(&key, encode_word(value).as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+/// Applies a block's changes to the flat state; what they overwrote. `number` is for errors.
+pub(crate) fn apply_changes(
+    tables: &mut WriteTables<'_>,
+    number: u64,
+    changes: &StateChanges,
+) -> Result<ChangeSet, StoreError> {
+    let mut overwritten = ChangeSet::default();
+    for (address, change) in &changes.accounts {
+        let stale = |slot| StoreError::StaleChanges { number, address: *address, slot };
+        let mut before = AccountBefore::default();
+        if change.before != change.after {
+            let replaced = replace_account(tables, address, change)?;
+            if replaced != change.before {
+                return Err(stale(None));
+            }
+            before.state = StateBefore::from_overwritten(replaced);
+        }
+        if change.wiped || change.after.is_none() {
+            before.slots = wipe_storage(tables, address)?;
+            for (slot, slot_change) in &change.storage {
+                if change.after.is_some() && !slot_change.after.is_zero() {
+                    replace_slot(tables, address, *slot, slot_change.after)?;
+                    before.slots.entry(*slot).or_default();
+                }
+            }
+        } else {
+            for (slot, slot_change) in &change.storage {
+                let replaced = replace_slot(tables, address, *slot, slot_change.after)?;
+                if replaced != slot_change.before {
+                    return Err(stale(Some(*slot)));
+                }
+                if replaced != slot_change.after {
+                    before.slots.insert(*slot, replaced);
+                }
+            }
+        }
+        if before != AccountBefore::default() {
+            overwritten.accounts.insert(*address, before);
+        }
+    }
+    for (hash, code) in &changes.code {
+        if tables.code.get(&**hash)?.is_none() {
+            tables.code.insert(&**hash, code.as_ref())?;
+        }
+    }
+    Ok(overwritten)
+}
+
+/// The account that was there.
+fn replace_account(
+    tables: &mut WriteTables<'_>,
+    address: &Address,
+    change: &AccountChange,
+) -> Result<Option<heddle_trie::AccountState>, StoreError> {
+    let replaced = match &change.after {
+        Some(after) => tables.accounts.insert(&address.0.0, encode_account(after).as_slice())?,
+        None => tables.accounts.remove(&address.0.0)?,
+    };
+    replaced.map(|account| decode_account("accounts", account.value())).transpose()
+}
+
+/// The value that was there.
+fn replace_slot(
+    tables: &mut WriteTables<'_>,
+    address: &Address,
+    slot: U256,
+    value: U256,
+) -> Result<U256, StoreError> {
+    let key = storage_key(address, slot);
+    let replaced = if value.is_zero() {
+        tables.storage.remove(&key)?
+    } else {
+        tables.storage.insert(&key, encode_word(&value).as_slice())?
+    };
+    replaced.map_or(Ok(U256::ZERO), |value| decode_word("storage", value.value()))
+}
+
+/// Deletes all slots of an account; what they held. Before Cancun one self-destruct can delete any
+/// number of slots; they are all in memory once, as they are in the block's change set.
+fn wipe_storage(
+    tables: &mut WriteTables<'_>,
+    address: &Address,
+) -> Result<BTreeMap<U256, U256>, StoreError> {
+    let (first, last) = (storage_key(address, U256::ZERO), storage_key(address, U256::MAX));
+    let mut slots = BTreeMap::new();
+    for entry in tables.storage.range::<&[u8; 52]>(&first..=&last)? {
+        let (key, value) = entry?;
+        let slot = U256::from_be_slice(&key.value()[20..]);
+        slots.insert(slot, decode_word("storage", value.value())?);
+    }
+    if !slots.is_empty() {
+        tables.storage.retain_in::<&[u8; 52], _>(&first..=&last, |_, _| false)?;
+    }
+    Ok(slots)
+}
+
+pub(crate) fn apply_trie_updates(
+    tables: &mut WriteTables<'_>,
+    updates: &TrieUpdates,
+) -> Result<(), StoreError> {
+    for (path, node) in &updates.account_nodes {
+        let key = account_node_key(path);
+        match node {
+            Some(rlp) => tables.account_nodes.insert(key.as_slice(), rlp.as_slice())?,
+            None => tables.account_nodes.remove(key.as_slice())?,
+        };
+    }
+    for (hashed_address, updates) in &updates.storage_nodes {
+        if updates.wiped {
+            let end = storage_node_key_end(*hashed_address);
+            let range = hashed_address.as_slice()..end.as_slice();
+            tables.storage_nodes.retain_in(range, |_, _| false)?;
+        }
+        for (path, node) in &updates.nodes {
+            let key = storage_node_key(*hashed_address, path);
+            match node {
+                Some(rlp) => tables.storage_nodes.insert(key.as_slice(), rlp.as_slice())?,
+                None => tables.storage_nodes.remove(key.as_slice())?,
+            };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! The durable state and history of one chain, in redb.
+//!
+//! **Owns** the data directory: headers, bodies, receipts, look-ups, the flat state (accounts,
+//! slots, code), the nodes of its tries, and what each block overwrote, from which every older
+//! state can be read and every block undone.
+//!
+//! **Promises** that
+//! - a block becomes visible whole or not at all, and only on the head ([`Store::commit_block`]);
+//! - readers have consistent snapshots and never wait for writers ([`StateView`]);
+//! - after a crash at any instant the store reopens on a whole block, at most the durability window
+//!   behind the last one it showed ([`DurabilityPolicy`]); [`Store::verify_state`] recomputes that
+//!   block's state root from the flat state;
+//! - a directory that cannot be used is refused with a sentence that says why ([`StoreError`]).
+//!
+//! **Leaves to others** what a block means: it knows nothing of the EVM, of forks of the protocol
+//! or of which block is better; it does not recompute the state root of a block it is given.
+//!
+//! # Tables
+//! Integers in keys are such that keys sort by them; values are described in `codec.rs`.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `meta` | name | schema version, chain id, genesis hash, finalized and safe numbers |
+//! | `headers` | number | hash, total difficulty, RLP of the header; the last entry is the head |
+//! | `block_numbers` | hash | number |
+//! | `bodies` | number | RLP of transactions, senders, ommers, withdrawals |
+//! | `receipts` | number | RLP without bloom filters, which follow from the logs |
+//! | `transactions` | transaction hash | block number, index |
+//! | `accounts` | address | nonce, code hash, balance: the state after the head |
+//! | `storage` | address, slot | value: the state after the head |
+//! | `code` | code hash | code |
+//! | `account_nodes` | path | RLP of the node, of the head's account trie |
+//! | `storage_nodes` | hashed address, path | RLP of the node, of a storage trie |
+//! | `changes` | number | all values that the block overwrote, in one piece, to undo it |
+//! | `account_history` | address, number | the account before that block, empty if absent |
+//! | `storage_history` | address, slot, number | the value before that block |
+//! | `side_blocks` | hash | header and body of a block that is not in the chain |
+//!
+//! The state after block *n* is read by a short look-up: the first history entry of the account or
+//! slot with a number above *n* says what it was until then; if there is none, it has not changed
+//! since and the flat state says it. A wiped storage is entered slot by slot, so that this stays
+//! true. The genesis block has no changes and no history, since nothing is before it.
+//!
+//! # Durability
+//! Commits are visible at once and go to disk in the background, all that were made within the
+//! window together, by one durable redb commit. redb never overwrites a page that the last durable
+//! commit refers to, so a crash in between leaves exactly that commit. When a write or a flush
+//! fails (a full disk), the store takes no more writes, since what it shows might never become
+//! durable, and says so until it is opened again; reads go on.
+//!
+//! # Memory
+//! A [`StateView`] keeps the pages of its snapshot: redb cannot reuse them as long as it lives, and
+//! the database grows by what every block overwrites. Views are for the duration of a request or a
+//! block.
+
+mod block;
+mod chain;
+mod change_set;
+mod codec;
+mod commit;
+mod error;
+mod flusher;
+mod open;
+mod past;
+mod schema;
+mod store;
+mod verify;
+mod view;
+
+pub use block::{
+    BlockBatch, BlockId, ChainIdentity, StoredBlock, Transaction, TransactionLocation,
+};
+pub use chain::SIDE_BLOCKS_MAX;
+pub use error::StoreError;
+pub use open::DATABASE_FILE;
+pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS_MAX};
+pub use schema::SCHEMA_VERSION;
+pub use store::{CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, Store, StoreConfig};
+pub use verify::{StateReport, TableSize};
+pub use view::StateView;

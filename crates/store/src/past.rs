@@ -1,0 +1,227 @@
+//! Going back: unwinding blocks, and proofs of older states.
+
+use crate::change_set::{ChangeSet, StateBefore};
+use crate::codec::{BodyRecord, HeaderRecord};
+use crate::commit::{apply_changes, apply_trie_updates};
+use crate::schema::{WriteTables, account_history_key, meta, storage_history_key};
+use crate::store::Snapshot;
+use crate::{StateView, Store, StoreError};
+use alloy_primitives::{Address, B256, U256};
+use heddle_trie::{
+    AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, prove_account, state_root,
+};
+use parking_lot::MutexGuard;
+use redb::ReadableTable;
+use std::time::Instant;
+
+/// How many blocks behind the head a proof may be: the changes since are undone in memory for it.
+pub const PROOF_DEPTH_BLOCKS_MAX: u64 = 1_024;
+
+/// How large the change sets of those blocks may be together, in bytes as stored.
+pub const PROOF_CHANGE_BYTES_MAX: usize = 128 << 20;
+
+/// How many blocks one write transaction undoes: their change sets are in memory together.
+const UNWIND_BLOCKS_MAX: u64 = 256;
+
+impl Store {
+    /// Makes block `number` the head again: undoes the state, the nodes, the history and the
+    /// look-ups of every block above it. The hashes of the removed blocks, the old head first.
+    /// Deployed code stays; it is found by hash only.
+    ///
+    /// Up to 256 blocks are undone at once, more in several steps, each of which leaves a whole
+    /// block as head.
+    ///
+    /// # Errors
+    /// If there is no such block, a state root does not come out as its header says, or the
+    /// database fails.
+    pub fn unwind_to(&self, number: u64) -> Result<Vec<B256>, StoreError> {
+        let span = tracing::info_span!("unwind", to = number);
+        let _entered = span.enter();
+        let start = Instant::now();
+        let writer = self.write_lock()?;
+        let mut removed = Vec::new();
+        loop {
+            let head = self.snapshot().head()?.number;
+            if number > head {
+                return Err(StoreError::UnknownBlock { number, head });
+            }
+            if number == head {
+                break;
+            }
+            let target = number.max(head.saturating_sub(UNWIND_BLOCKS_MAX));
+            self.unwind_step(&writer, target, &mut removed)?;
+        }
+        metrics::counter!("heddle_store_blocks_unwound_total").increment(removed.len() as u64);
+        metrics::histogram!("heddle_store_unwind_seconds").record(start.elapsed());
+        Ok(removed)
+    }
+
+    fn unwind_step(
+        &self,
+        writer: &MutexGuard<'_, ()>,
+        target: u64,
+        removed: &mut Vec<B256>,
+    ) -> Result<(), StoreError> {
+        let snapshot = self.snapshot();
+        let head = snapshot.head()?.number;
+        let mut steps = Vec::new();
+        let mut together = ChangeSet::default();
+        for number in target + 1..=head {
+            let (step, _) = change_set(&snapshot, number)?;
+            together.extend_with_later(step.clone());
+            steps.push((number, step));
+        }
+        let view = StateView::latest(snapshot)?;
+        let changes = reversed(&view, &together)?;
+        let (root, updates) = state_root(&view, &changes)?;
+        check_root(view.snapshot(), target, root)?;
+
+        self.write(writer, |tables| {
+            apply_changes(tables, target, &changes)?;
+            apply_trie_updates(tables, &updates)?;
+            for (number, step) in steps.iter().rev() {
+                remove_history(tables, *number, step)?;
+                removed.push(remove_block(tables, *number)?);
+            }
+            lower_tags(tables, target)
+        })
+    }
+
+    /// The proof of the account at `address` and of some of its slots in the state after block
+    /// `number`.
+    ///
+    /// # Errors
+    /// [`StoreError::ProofTooOld`] beyond [`PROOF_DEPTH_BLOCKS_MAX`] blocks or
+    /// [`PROOF_CHANGE_BYTES_MAX`] bytes of changes; if there is no such block; or when the
+    /// database fails.
+    pub fn proof_at(
+        &self,
+        number: u64,
+        address: Address,
+        slots: &[U256],
+    ) -> Result<AccountProof, StoreError> {
+        let span = tracing::debug_span!("proof", number);
+        let _entered = span.enter();
+        let snapshot = self.snapshot();
+        let head = snapshot.head()?.number;
+        if number > head {
+            return Err(StoreError::UnknownBlock { number, head });
+        }
+        let too_old = |limit| StoreError::ProofTooOld { number, head, limit };
+        if head - number > PROOF_DEPTH_BLOCKS_MAX {
+            return Err(too_old(format!("{PROOF_DEPTH_BLOCKS_MAX} blocks")));
+        }
+        let mut together = ChangeSet::default();
+        let mut bytes = 0;
+        for number in number + 1..=head {
+            let (step, step_bytes) = change_set(&snapshot, number)?;
+            bytes += step_bytes;
+            if bytes > PROOF_CHANGE_BYTES_MAX {
+                return Err(too_old(format!("{PROOF_CHANGE_BYTES_MAX} bytes of changes")));
+            }
+            together.extend_with_later(step);
+        }
+        let view = StateView::latest(snapshot)?;
+        let (root, updates) = state_root(&view, &reversed(&view, &together)?)?;
+        check_root(view.snapshot(), number, root)?;
+        let then = OverlayReader { base: &view, updates: &updates };
+        Ok(prove_account(&then, address, slots)?)
+    }
+}
+
+/// What a block overwrote, and how many bytes that takes.
+fn change_set(snapshot: &Snapshot, number: u64) -> Result<(ChangeSet, usize), StoreError> {
+    let changes = snapshot.tables.changes.get(number)?;
+    let changes = changes
+        .ok_or_else(|| StoreError::damaged("changes", format!("block {number} has no entry")))?;
+    Ok((ChangeSet::decode(changes.value())?, changes.value().len()))
+}
+
+/// The change from the state of `view` to the state in which `overwritten` was not overwritten yet.
+fn reversed(view: &StateView, overwritten: &ChangeSet) -> Result<StateChanges, StoreError> {
+    let mut changes = StateChanges::default();
+    for (address, earlier) in &overwritten.accounts {
+        let before = view.account(address)?;
+        let after = match earlier.state {
+            StateBefore::Unchanged => before,
+            StateBefore::Absent => None,
+            StateBefore::Was(state) => Some(state),
+        };
+        let mut change = AccountChange { before, after, ..Default::default() };
+        // An account that is to be absent loses its storage as a whole.
+        if after.is_some() {
+            for (slot, after) in &earlier.slots {
+                let before = view.storage(address, *slot)?;
+                if before != *after {
+                    change.storage.insert(*slot, SlotChange { before, after: *after });
+                }
+            }
+        }
+        changes.accounts.insert(*address, change);
+    }
+    Ok(changes)
+}
+
+fn check_root(snapshot: &Snapshot, number: u64, actual: B256) -> Result<(), StoreError> {
+    let expected = match snapshot.tables.headers.get(number)? {
+        Some(record) => HeaderRecord::decode("headers", &mut record.value())?.header.state_root,
+        None => {
+            return Err(StoreError::damaged("headers", format!("block {number} is missing")));
+        }
+    };
+    if actual == expected {
+        Ok(())
+    } else {
+        Err(StoreError::WrongStateRoot { number, actual, expected })
+    }
+}
+
+fn remove_history(
+    tables: &mut WriteTables<'_>,
+    number: u64,
+    overwritten: &ChangeSet,
+) -> Result<(), StoreError> {
+    tables.changes.remove(number)?;
+    for (address, before) in &overwritten.accounts {
+        if before.state != StateBefore::Unchanged {
+            tables.account_history.remove(&account_history_key(address, number))?;
+        }
+        for slot in before.slots.keys() {
+            tables.storage_history.remove(&storage_history_key(address, *slot, number))?;
+        }
+    }
+    Ok(())
+}
+
+/// The hash of the removed block.
+fn remove_block(tables: &mut WriteTables<'_>, number: u64) -> Result<B256, StoreError> {
+    let missing = |table| StoreError::damaged(table, format!("block {number} is missing"));
+    let hash = {
+        let record = tables.headers.remove(number)?.ok_or_else(|| missing("headers"))?;
+        HeaderRecord::decode_hash("headers", record.value())?
+    };
+    tables.block_numbers.remove(&*hash)?;
+    let body = {
+        let record = tables.bodies.remove(number)?.ok_or_else(|| missing("bodies"))?;
+        BodyRecord::decode("bodies", record.value())?
+    };
+    for transaction in &body.transactions {
+        tables.transactions.remove(&**transaction.tx_hash())?;
+    }
+    tables.receipts.remove(number)?;
+    Ok(hash)
+}
+
+/// A block that is gone can be neither safe nor finalized.
+fn lower_tags(tables: &mut WriteTables<'_>, head: u64) -> Result<(), StoreError> {
+    for tag in [meta::FINALIZED, meta::SAFE] {
+        let above = match tables.meta.get(tag)? {
+            Some(number) => crate::chain::decode_tag(number.value())? > head,
+            None => false,
+        };
+        if above {
+            tables.meta.insert(tag, head.to_be_bytes().as_slice())?;
+        }
+    }
+    Ok(())
+}

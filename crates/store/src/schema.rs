@@ -1,0 +1,140 @@
+//! The tables: names, keys and values. The page in `lib.rs` says what each is for.
+
+use crate::{StoreError, TableSize};
+use alloy_primitives::{Address, B256, U256};
+use heddle_trie::Nibbles;
+use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
+
+/// The version of the layout that this build reads and writes. Any change to a table's name, key
+/// or value makes it a new one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+type Bytes = &'static [u8];
+type Key<const N: usize> = &'static [u8; N];
+
+pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+const HEADERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("headers");
+const BLOCK_NUMBERS: TableDefinition<'_, Key<32>, u64> = TableDefinition::new("block_numbers");
+const BODIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("bodies");
+const RECEIPTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("receipts");
+const TRANSACTIONS: TableDefinition<'_, Key<32>, (u64, u32)> = TableDefinition::new("transactions");
+const ACCOUNTS: TableDefinition<'_, Key<20>, Bytes> = TableDefinition::new("accounts");
+const STORAGE: TableDefinition<'_, Key<52>, Bytes> = TableDefinition::new("storage");
+const CODE: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("code");
+const ACCOUNT_NODES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("account_nodes");
+const STORAGE_NODES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("storage_nodes");
+const CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("changes");
+const ACCOUNT_HISTORY: TableDefinition<'_, Key<28>, Bytes> =
+    TableDefinition::new("account_history");
+const STORAGE_HISTORY: TableDefinition<'_, Key<60>, Bytes> =
+    TableDefinition::new("storage_history");
+const SIDE_BLOCKS: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("side_blocks");
+
+type Writable<'t, K, V> = Table<'t, K, V>;
+type Readable<K, V> = redb::ReadOnlyTable<K, V>;
+
+macro_rules! tables {
+    ($($field:ident: $definition:ident<$key:ty, $value:ty>),+ $(,)?) => {
+        /// Every table of one write transaction.
+        pub(crate) struct WriteTables<'t> {
+            $(pub(crate) $field: Writable<'t, $key, $value>,)+
+        }
+
+        impl<'t> WriteTables<'t> {
+            /// Opens every table, creating the missing ones.
+            pub(crate) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table($definition)?,)+ })
+            }
+        }
+
+        /// Every table of one read transaction, which lives as long as one of them does.
+        pub(crate) struct ReadTables {
+            $(pub(crate) $field: Readable<$key, $value>,)+
+        }
+
+        impl ReadTables {
+            pub(crate) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table($definition)?,)+ })
+            }
+
+            pub(crate) fn sizes(&self) -> Result<Vec<TableSize>, StoreError> {
+                let mut sizes = Vec::new();
+                $({
+                    let name = stringify!($field);
+                    let (entries, stats) = (self.$field.len()?, self.$field.stats()?);
+                    sizes.push(TableSize { name, entries, bytes: stats.stored_bytes() });
+                })+
+                Ok(sizes)
+            }
+        }
+    };
+}
+
+tables! {
+    meta: META<&'static str, Bytes>,
+    headers: HEADERS<u64, Bytes>,
+    block_numbers: BLOCK_NUMBERS<Key<32>, u64>,
+    bodies: BODIES<u64, Bytes>,
+    receipts: RECEIPTS<u64, Bytes>,
+    transactions: TRANSACTIONS<Key<32>, (u64, u32)>,
+    accounts: ACCOUNTS<Key<20>, Bytes>,
+    storage: STORAGE<Key<52>, Bytes>,
+    code: CODE<Key<32>, Bytes>,
+    account_nodes: ACCOUNT_NODES<Bytes, Bytes>,
+    storage_nodes: STORAGE_NODES<Bytes, Bytes>,
+    changes: CHANGES<u64, Bytes>,
+    account_history: ACCOUNT_HISTORY<Key<28>, Bytes>,
+    storage_history: STORAGE_HISTORY<Key<60>, Bytes>,
+    side_blocks: SIDE_BLOCKS<Key<32>, Bytes>,
+}
+
+/// Keys of [`META`].
+pub(crate) mod meta {
+    pub(crate) const SCHEMA_VERSION: &str = "schema_version";
+    pub(crate) const CHAIN_ID: &str = "chain_id";
+    pub(crate) const GENESIS_HASH: &str = "genesis_hash";
+    pub(crate) const FINALIZED: &str = "finalized";
+    pub(crate) const SAFE: &str = "safe";
+}
+
+fn concatenated<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut key = [0; N];
+    let mut rest = key.as_mut_slice();
+    for part in parts {
+        let (start, end) = rest.split_at_mut(part.len());
+        start.copy_from_slice(part);
+        rest = end;
+    }
+    debug_assert!(rest.is_empty(), "the parts of a key fill it");
+    key
+}
+
+pub(crate) fn storage_key(address: &Address, slot: U256) -> [u8; 52] {
+    concatenated(&[address.as_slice(), &slot.to_be_bytes::<32>()])
+}
+
+pub(crate) fn account_history_key(address: &Address, block: u64) -> [u8; 28] {
+    concatenated(&[address.as_slice(), &block.to_be_bytes()])
+}
+
+pub(crate) fn storage_history_key(address: &Address, slot: U256, block: u64) -> [u8; 60] {
+    concatenated(&[address.as_slice(), &slot.to_be_bytes::<32>(), &block.to_be_bytes()])
+}
+
+/// One byte a nibble: paths are short (the logarithm of the number of leaves), and their order in
+/// the table is depth first, so that the nodes a block reads together lie together.
+pub(crate) fn account_node_key(path: &Nibbles) -> Vec<u8> {
+    path.to_vec()
+}
+
+pub(crate) fn storage_node_key(hashed_address: B256, path: &Nibbles) -> Vec<u8> {
+    let mut key = Vec::with_capacity(32 + path.len());
+    key.extend_from_slice(hashed_address.as_slice());
+    key.extend(path.iter());
+    key
+}
+
+/// The exclusive end of the keys of one storage trie: no nibble reaches 16.
+pub(crate) fn storage_node_key_end(hashed_address: B256) -> [u8; 33] {
+    concatenated(&[hashed_address.as_slice(), &[16]])
+}

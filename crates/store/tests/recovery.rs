@@ -1,0 +1,354 @@
+//! Opening: after crashes, and where it must be refused.
+
+mod support;
+
+use heddle_store::{
+    ChainIdentity, DATABASE_FILE, DurabilityPolicy, SCHEMA_VERSION, Store, StoreConfig, StoreError,
+};
+use redb::{Database, TableDefinition};
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use support::{Chain, check, steps};
+use tempfile::TempDir;
+
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const NEVER: Duration = Duration::from_secs(3_600);
+
+fn config(durability: DurabilityPolicy) -> StoreConfig {
+    StoreConfig { durability, ..Default::default() }
+}
+
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn commit(store: &Store, chain: &mut Chain, blocks: u64) {
+    if store.head().is_none() {
+        store.commit_genesis(&chain.blocks[0].batch()).expect("an empty store takes its genesis");
+    }
+    for _ in 0..blocks {
+        let seed = chain.blocks.len() as u64;
+        let block = chain.extend(store, &steps(seed), seed);
+        store.commit_block(&block.batch()).expect("it extends the head");
+    }
+}
+
+/// What a crash would leave: a copy of the file as the system has it now.
+fn crashed(from: &Path, identity: &ChainIdentity) -> (TempDir, Store) {
+    let copy = directory();
+    fs::copy(from.join(DATABASE_FILE), copy.path().join(DATABASE_FILE)).expect("copied");
+    let store = Store::open(copy.path(), identity).expect("a crash leaves a whole block");
+    (copy, store)
+}
+
+#[test]
+fn a_crash_goes_back_to_the_last_flushed_block_and_loses_nothing_before_it() {
+    let directory = directory();
+    let mut chain = Chain::new();
+    let identity = chain.identity();
+    let window = config(DurabilityPolicy::Window(NEVER));
+    let store = Store::open_with(directory.path(), &identity, window).expect("opened");
+    commit(&store, &mut chain, 20);
+    store.flush().expect("flushed");
+    let flushed = chain.clone();
+    commit(&store, &mut chain, 30);
+    check(&store, &chain);
+    let (_copy, reopened) = crashed(directory.path(), &identity);
+    check(&reopened, &flushed);
+
+    store.unwind_to(10).expect("a block of the chain");
+    let (_copy, reopened) = crashed(directory.path(), &identity);
+    check(&reopened, &flushed);
+    store.flush().expect("flushed");
+    chain.unwind_to(10);
+    let (_copy, reopened) = crashed(directory.path(), &identity);
+    check(&reopened, &chain);
+}
+
+#[test]
+fn with_the_policy_every_block_a_crash_loses_nothing() {
+    let directory = directory();
+    let mut chain = Chain::new();
+    let identity = chain.identity();
+    let every = config(DurabilityPolicy::EveryBlock);
+    let store = Store::open_with(directory.path(), &identity, every).expect("opened");
+    for _ in 0..4 {
+        commit(&store, &mut chain, 3);
+        let (_copy, reopened) = crashed(directory.path(), &identity);
+        check(&reopened, &chain);
+    }
+}
+
+#[test]
+fn within_the_window_a_commit_becomes_durable_by_itself() {
+    let directory = directory();
+    let mut chain = Chain::new();
+    let identity = chain.identity();
+    let window = config(DurabilityPolicy::Window(Duration::from_millis(20)));
+    let store = Store::open_with(directory.path(), &identity, window).expect("opened");
+    commit(&store, &mut chain, 5);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        std::thread::sleep(Duration::from_millis(50));
+        let (_copy, reopened) = crashed(directory.path(), &identity);
+        if reopened.head() == Some(chain.head()) {
+            return check(&reopened, &chain);
+        }
+        assert!(Instant::now() < deadline, "still at {:?}", reopened.head());
+    }
+}
+
+#[test]
+fn closing_makes_everything_durable_even_with_a_view_still_held() {
+    let directory = directory();
+    let mut chain = Chain::new();
+    let identity = chain.identity();
+    let window = config(DurabilityPolicy::Window(NEVER));
+    let store = Store::open_with(directory.path(), &identity, window).expect("opened");
+    commit(&store, &mut chain, 5);
+    let view = store.latest().expect("not empty");
+    drop(store);
+    let store = Store::open(directory.path(), &identity).expect("closed before");
+    check(&store, &chain);
+    // Whether the old view still answers from memory is left open; it must not be wrong.
+    if let Ok(Some(account)) = view.account(&support::address(1)) {
+        let now = store.latest().expect("not empty").account(&support::address(1));
+        assert_eq!(Some(account), now.expect("readable"));
+    }
+}
+
+const CHILD_DIRECTORY: &str = "HEDDLE_STORE_TEST_CHILD_DIRECTORY";
+const CHILD_WINDOW: Duration = Duration::from_millis(10);
+/// What two busy cores and a slow disk may add to the window.
+const SLACK: Duration = Duration::from_millis(900);
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970")
+}
+
+/// Not a test of its own: what the test below runs in another process and kills. Says of each block
+/// when it was committed.
+#[test]
+fn child_that_commits_until_it_is_killed() {
+    let Some(path) = std::env::var_os(CHILD_DIRECTORY) else {
+        return;
+    };
+    let mut chain = Chain::new();
+    let window = config(DurabilityPolicy::Window(CHILD_WINDOW));
+    let store =
+        Store::open_with(Path::new(&path), &chain.identity(), window).expect("opened by the child");
+    let head = store.head().map_or(0, |head| head.number);
+    // The chain is the same every time, so the blocks that are there are known.
+    let scratch = Store::in_memory(&chain.identity()).expect("memory");
+    commit(&scratch, &mut chain, head);
+    loop {
+        commit(&store, &mut chain, 1);
+        let line = format!("\ncommitted {} {}\n", chain.head().number, since_epoch().as_millis());
+        std::io::stdout().write_all(line.as_bytes()).expect("the parent reads");
+    }
+}
+
+#[test]
+fn a_process_killed_while_committing_leaves_a_whole_block_no_older_than_the_window() {
+    let directory = directory();
+    let mut last_head = None;
+    for round in 1..=3u64 {
+        let mut child = Command::new(std::env::current_exe().expect("this test has a file"))
+            .args(["--exact", "child_that_commits_until_it_is_killed"])
+            .env(CHILD_DIRECTORY, directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        let lines = std::thread::spawn(move || output.lines().map_while(Result::ok).collect());
+        std::thread::sleep(Duration::from_millis(1_300 + 37 * round));
+        let killed_at = since_epoch();
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        let lines: Vec<String> = lines.join().expect("the pipe is closed");
+        let due = (killed_at - CHILD_WINDOW - SLACK).as_millis();
+        let durable = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("committed ")?.split_once(' '))
+            .filter(|(_, at)| at.parse::<u128>().is_ok_and(|at| at < due))
+            .filter_map(|(number, _)| number.parse::<u64>().ok())
+            .max();
+
+        let mut chain = Chain::new();
+        let store = Store::open(directory.path(), &chain.identity()).expect("a whole block");
+        if let Some(head) = store.head() {
+            let scratch = Store::in_memory(&chain.identity()).expect("memory");
+            commit(&scratch, &mut chain, head.number);
+            assert_eq!(store.head(), Some(chain.head()));
+            store.verify_state().expect("the state is that of the head");
+        }
+        let head = store.head().map(|head| head.number);
+        assert!(head >= durable, "block {durable:?} was due to be durable, head is {head:?}");
+        assert!(head >= last_head, "went back from {last_head:?} to {head:?}");
+        last_head = head;
+    }
+    assert!(last_head > Some(0), "no block in three rounds");
+}
+
+fn closed_store() -> (TempDir, Chain) {
+    let directory = directory();
+    let mut chain = Chain::new();
+    let store = Store::open(directory.path(), &chain.identity()).expect("opened");
+    commit(&store, &mut chain, 12);
+    drop(store);
+    (directory, chain)
+}
+
+#[test]
+fn a_second_open_of_the_same_directory_says_that_it_is_in_use() {
+    let (directory, chain) = closed_store();
+    let first = Store::open(directory.path(), &chain.identity()).expect("opened");
+    let error = Store::open(directory.path(), &chain.identity()).expect_err("in use");
+    assert!(matches!(error, StoreError::InUse { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("in use by another process"), "{message}");
+    assert!(message.contains(&directory.path().display().to_string()), "{message}");
+    let clone = first.clone();
+    drop(first);
+    Store::open(directory.path(), &chain.identity()).expect_err("a clone still has it");
+    drop(clone);
+    Store::open(directory.path(), &chain.identity()).expect("free again");
+}
+
+#[test]
+fn a_directory_of_another_chain_is_refused_with_both_genesis_hashes() {
+    let (directory, chain) = closed_store();
+    let ours = chain.identity();
+    let other_genesis = ChainIdentity { genesis_hash: Default::default(), ..ours };
+    for other in [other_genesis, ChainIdentity { chain_id: 1, ..ours }] {
+        let error = Store::open(directory.path(), &other).expect_err("foreign");
+        assert!(matches!(error, StoreError::ForeignGenesis { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains(&ours.genesis_hash.to_string()), "{message}");
+        assert!(message.contains(&other.genesis_hash.to_string()), "{message}");
+    }
+    check(&Store::open(directory.path(), &ours).expect("unharmed"), &chain);
+}
+
+#[test]
+fn newer_and_older_schema_versions_are_told_apart() {
+    let (directory, chain) = closed_store();
+    let set_version = |version: u32| {
+        let database = Database::open(directory.path().join(DATABASE_FILE)).expect("opened");
+        let transaction = database.begin_write().expect("writable");
+        let mut meta = transaction.open_table(META).expect("there");
+        meta.insert("schema_version", version.to_be_bytes().as_slice()).expect("writable");
+        drop(meta);
+        transaction.commit().expect("committed");
+    };
+    set_version(SCHEMA_VERSION + 1);
+    let error = Store::open(directory.path(), &chain.identity()).expect_err("newer");
+    assert!(matches!(error, StoreError::SchemaTooNew { found, .. } if found == SCHEMA_VERSION + 1));
+    assert!(error.to_string().contains("upgrade heddle"), "{error}");
+    set_version(SCHEMA_VERSION - 1);
+    let error = Store::open(directory.path(), &chain.identity()).expect_err("older");
+    assert!(matches!(error, StoreError::SchemaTooOld { .. }), "{error:?}");
+    set_version(SCHEMA_VERSION);
+    check(&Store::open(directory.path(), &chain.identity()).expect("unharmed"), &chain);
+}
+
+#[test]
+fn a_truncated_file_is_called_damaged_wherever_it_is_cut() {
+    let (directory, chain) = closed_store();
+    let file = directory.path().join(DATABASE_FILE);
+    let whole = fs::read(&file).expect("readable");
+    let length = whole.len() as u64;
+    for kept in
+        [0, 1, 8, 100, 319, 320, 4_096, 5_000, length / 3, length / 2, length - 4_096, length - 1]
+    {
+        fs::write(&file, &whole).expect("writable");
+        let truncated = OpenOptions::new().write(true).open(&file).expect("writable");
+        truncated.set_len(kept).expect("truncated");
+        drop(truncated);
+        let error = match Store::open(directory.path(), &chain.identity()) {
+            Err(error) => error,
+            Ok(store) => panic!("opened with {kept} of {length} bytes at {:?}", store.head()),
+        };
+        assert!(matches!(error, StoreError::DamagedFile { .. }), "{kept} bytes: {error:?}");
+        let message = error.to_string();
+        assert!(message.contains(&file.display().to_string()), "{message}");
+        assert!(message.contains("import the chain again"), "{message}");
+    }
+    fs::write(&file, &whole).expect("writable");
+    check(&Store::open(directory.path(), &chain.identity()).expect("whole again"), &chain);
+}
+
+#[test]
+fn with_the_file_check_an_altered_page_is_found_when_opening() {
+    let (directory, chain) = closed_store();
+    let file = directory.path().join(DATABASE_FILE);
+    let whole = fs::read(&file).expect("readable");
+    let checking = StoreConfig { check_file: true, ..Default::default() };
+    let open = || Store::open_with(directory.path(), &chain.identity(), checking);
+    let mut found = 0;
+    for start in (4_096..whole.len()).step_by(16 * 4_096) {
+        let mut altered = whole.clone();
+        let end = altered.len().min(start + 16 * 4_096);
+        altered[start..end].iter_mut().step_by(97).for_each(|byte| *byte ^= 0x10);
+        fs::write(&file, &altered).expect("writable");
+        match open() {
+            Ok(store) => check(&store, &chain),
+            Err(StoreError::DamagedFile { .. }) => found += 1,
+            Err(other) => panic!("from byte {start}: {other:?}"),
+        }
+    }
+    assert!(found > 0, "nothing of what was altered is in use");
+    fs::write(&file, &whole).expect("writable");
+    check(&open().expect("whole again"), &chain);
+}
+
+#[test]
+fn a_file_that_is_no_store_is_called_damaged() {
+    let chain = Chain::new();
+    let garbage = directory();
+    fs::write(garbage.path().join(DATABASE_FILE), vec![0x5a; 100_000]).expect("writable");
+    let other_database = directory();
+    let database = Database::create(other_database.path().join(DATABASE_FILE)).expect("created");
+    drop(database);
+    for directory in [garbage, other_database] {
+        let error = Store::open(directory.path(), &chain.identity()).expect_err("no store");
+        assert!(matches!(error, StoreError::DamagedFile { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_path_that_is_a_file_or_lies_below_one_is_called_no_directory() {
+    let chain = Chain::new();
+    let directory = directory();
+    let file = directory.path().join("file");
+    fs::write(&file, b"in the way").expect("writable");
+    for path in [file.clone(), file.join("below")] {
+        let error = Store::open(&path, &chain.identity()).expect_err("a file");
+        assert!(matches!(error, StoreError::NotADirectory { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn what_a_crash_during_creation_left_behind_does_not_matter() {
+    let directory = directory();
+    let unfinished = directory.path().join(format!("{DATABASE_FILE}.unfinished"));
+    fs::write(&unfinished, b"half of a header").expect("writable");
+    let mut chain = Chain::new();
+    let store = Store::open(&directory.path().join("."), &chain.identity()).expect("opened");
+    commit(&store, &mut chain, 1);
+    check(&store, &chain);
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn missing_directories_on_the_way_are_created() {
+    let directory = directory();
+    let path = directory.path().join("a/b/c");
+    let chain = Chain::new();
+    Store::open(&path, &chain.identity()).expect("opened");
+    assert!(path.join(DATABASE_FILE).exists());
+}
