@@ -1,0 +1,59 @@
+# Everything a newcomer needs. `make help` lists the targets.
+
+SHELL := /bin/bash
+FIXTURES ?= ../shared/fixtures
+export HEDDLE_FIXTURES ?= $(abspath $(FIXTURES))
+CARGO ?= cargo
+PORT ?= 8545
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-fast test-rust test-model test-clients bench replay lint fmt fixtures contracts clients
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Builds Heddle and starts a development node on http://127.0.0.1:8545
+	$(CARGO) build --release --locked --bin heddle
+	$${CARGO_TARGET_DIR:-target}/release/heddle node --dev --http.port $(PORT) $(ARGS)
+
+test: lint test-rust test-model test-clients ## Runs everything: lints, unit and property tests, model checks, real clients
+	@echo "make test: passed"
+
+test-fast: ## Runs the unit and property tests of the crates, without real clients
+	HEDDLE_GAUNTLET_BLOCKS=600 $(CARGO) test --workspace --locked
+
+test-rust: fixtures
+	$(CARGO) test --workspace --locked
+
+test-model: ## Model-checks the parallel executor's scheduler and memory
+	$(CARGO) test --locked -p heddle-parallel --features shuttle --lib model
+
+test-clients: clients ## Runs cast, forge, ethers, viem, web3 and MetaMask against a node
+	$(CARGO) build --locked --bin heddle
+	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
+
+clients: tests/node_modules/.package-lock.json
+
+tests/node_modules/.package-lock.json: tests/package.json tests/package-lock.json
+	npm ci --prefix tests --no-audit --no-fund
+
+bench: clients ## Measures sequential against parallel execution
+	$(CARGO) build --release --locked --bin heddle
+	$${CARGO_TARGET_DIR:-target}/release/heddle bench $(ARGS)
+
+replay: ## Replays historical blocks
+	@echo "heddle replay is not built yet; it comes with the replay of historical blocks" >&2; exit 1
+
+lint: ## Checks formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## Formats the code
+	$(CARGO) fmt --all
+
+contracts: clients ## Checks that our contracts compile to the committed bytes
+	node contracts/compile.mjs --check
+
+fixtures: ## Says whether the public test data is there
+	@if [ -d "$(HEDDLE_FIXTURES)" ]; then echo "fixtures: $(HEDDLE_FIXTURES)"; \
+	else echo "fixtures: $(HEDDLE_FIXTURES) is not there; the tests that need it are SKIPPED (set HEDDLE_FIXTURES)"; fi
