@@ -19,5 +19,6 @@ mod miner;
 mod worker;
 
 pub use error::MineError;
+pub use heddle_chain::ProducedBlock as PendingBlock;
 pub use heddle_pool::{Origin, PoolError, PoolTransaction};
 pub use miner::{Miner, MinerConfig};

@@ -3,10 +3,12 @@
 //! Random blocks over few accounts and contracts that do one nasty thing each
 //! (`contracts/Gauntlet.sol`), so that nearly every block conflicts, under every fork. Each is
 //! executed by the reference and by 1, 2, 4 and 8 workers; receipts, gas, requests, changes, skipped
-//! transactions and errors must be the same. `HEDDLE_GAUNTLET_BLOCKS` sets how many blocks,
+//! transactions and errors must be the same; and the reference must end where revm's own `State`
+//! does. `HEDDLE_GAUNTLET_BLOCKS` sets how many blocks,
 //! `HEDDLE_GAUNTLET_SEED` where to begin; a failure prints the seed to begin at.
 
 mod blocks;
+mod oracle;
 mod state;
 
 use blocks::{CONTRACTS, Gauntlet, TestSpec};
@@ -60,6 +62,10 @@ fn run_chain(seed: u64, gauntlet: &Gauntlet, executors: &[ParallelExecutor], see
         let block = gauntlet.block(spec, &state, number, &mut rng);
         let input = block.input();
         let expected = execute_block(&spec, &state, &input);
+        if let Ok(output) = &expected {
+            let context = format!("HEDDLE_GAUNTLET_SEED={seed}, block {number}, {spec:?}");
+            oracle::assert_agrees(spec, &state, &input, output, &context);
+        }
         for executor in executors {
             let workers = executor.workers();
             let context =
