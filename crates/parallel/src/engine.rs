@@ -99,12 +99,9 @@ impl<C> View<'_, C> {
     }
 }
 
-#[derive(Debug)]
-struct Slot<T> {
-    execution: Option<Execution<T>>,
-    /// What stands in the memory under this transaction's name.
-    published: Vec<Write>,
-}
+/// The last incarnation that ran to its end. Its writes are what stands in the memory under this
+/// transaction's name, also while another incarnation runs (as estimates then).
+type Slot<T> = Option<Execution<T>>;
 
 /// One block in execution.
 #[derive(Debug)]
@@ -133,12 +130,10 @@ impl<'a, T: Transactions> Engine<'a, T> {
         predecessors: Vec<Option<TxIndex>>,
         committed: T::Committed,
     ) -> Self {
-        let slot =
-            |_: &Option<TxIndex>| Mutex::new(Slot { execution: None, published: Vec::new() });
         Self {
             transactions,
             memory: VersionedMemory::new(),
-            slots: predecessors.iter().map(slot).collect(),
+            slots: predecessors.iter().map(|_| Mutex::new(None)).collect(),
             scheduler: Scheduler::new(predecessors),
             commit: Mutex::new(()),
             committed: Mutex::new(committed),
@@ -235,10 +230,9 @@ impl<'a, T: Transactions> Engine<'a, T> {
 
     fn publish(&self, tx: TxIndex, incarnation: Incarnation, execution: Execution<T::Output>) {
         let mut slot = self.slots[tx.as_usize()].lock();
-        self.memory.publish(tx, incarnation, &slot.published, &execution.writes);
-        slot.published.clear();
-        slot.published.extend_from_slice(&execution.writes);
-        slot.execution = Some(execution);
+        let former = slot.as_ref().map_or(&[][..], |former| &former.writes);
+        self.memory.publish(tx, incarnation, former, &execution.writes);
+        *slot = Some(execution);
         drop(slot);
         self.scheduler.executed(tx, true);
     }
@@ -249,12 +243,14 @@ impl<'a, T: Transactions> Engine<'a, T> {
     }
 
     fn stale(&self, tx: TxIndex, slot: &Slot<T::Output>) -> Option<StaleRead> {
-        let reads = &slot.execution.as_ref()?.reads;
+        let reads = &slot.as_ref()?.reads;
         self.memory.validate(tx, reads).err()
     }
 
     fn conflict(&self, tx: TxIndex, stale: StaleRead, slot: &Slot<T::Output>, log: &mut WorkerLog) {
-        self.memory.mark_estimates(tx, &slot.published);
+        if let Some(former) = slot {
+            self.memory.mark_estimates(tx, &former.writes);
+        }
         log.conflicts.push(Conflict { location: stale.location, writer: stale.writer, reader: tx });
     }
 
@@ -289,13 +285,12 @@ impl<'a, T: Transactions> Engine<'a, T> {
                 drop((slot, guard));
                 return self.run(tx, worker, log);
             }
-            let slot = &mut *slot;
-            let Some(execution) = slot.execution.as_mut() else {
+            let Some(execution) = slot.as_mut() else {
                 unreachable!("transaction {tx} counts as executed, so it has a result")
             };
             match self.transactions.commit(&mut self.committed.lock(), tx, execution) {
                 Verdict::Keep => {}
-                Verdict::Leave => self.memory.remove(tx, &std::mem::take(&mut slot.published)),
+                Verdict::Leave => self.memory.remove(tx, &execution.writes),
                 Verdict::Stop(error) => return self.fail(error),
             }
             self.scheduler.committed(tx);

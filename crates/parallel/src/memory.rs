@@ -16,6 +16,7 @@ use alloy_primitives::{
     map::{DefaultHashBuilder, HashMap},
 };
 use crossbeam_utils::CachePadded;
+use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
 /// Enough that two of sixty-four workers seldom meet at one lock. A power of two.
@@ -31,8 +32,8 @@ struct Entry {
     value: Value,
 }
 
-/// Writers of one location in block order.
-type Entries = Vec<Entry>;
+/// Writers of one location in block order; most locations have one.
+type Entries = SmallVec<[Entry; 1]>;
 
 pub(crate) struct VersionedMemory {
     shards: Vec<CachePadded<Mutex<HashMap<Location, Entries>>>>,
