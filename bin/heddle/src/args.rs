@@ -1,0 +1,188 @@
+//! The command line.
+
+use alloy_primitives::Address;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use heddle_node::Apis;
+use heddle_workload::WorkloadKind;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// An Ethereum execution node that runs the transactions of a block in parallel.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Heddle {
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logging {
+    /// More log lines: -v info for everything, -vv debug, -vvv trace. RUST_LOG overrides it.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+    /// How log lines look; they go to standard error.
+    #[arg(long = "log.format", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a node.
+    Node(Box<Node>),
+    /// Makes a data directory the home of a chain.
+    Init(Init),
+    /// Looks after a data directory. No node may be using it.
+    Db(Db),
+    /// Measures sequential against parallel execution of a block, in memory, alternating.
+    Bench(Bench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// transfers, erc20, uniswap-v2 or chain-erc20 [default: all of them].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workload: Vec<WorkloadKind>,
+    /// Transactions in the block [default: about one gigagas].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) txs: Option<u32>,
+    /// Threads that execute the block [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// How often each side runs; medians are shown.
+    #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) repeat: u16,
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where npm put Uniswap's packages; only the Uniswap workloads need them.
+    #[arg(long, value_name = "DIR", default_value = "tests/node_modules")]
+    pub(crate) node_modules: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// A development chain: id 31337, ten funded accounts whose keys everybody knows, a block for
+    /// every transaction.
+    #[arg(long, conflicts_with = "genesis")]
+    pub(crate) dev: bool,
+    /// The chain's genesis file, in geth's format.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
+    /// Where the chain is kept. Without it, it is in memory and gone at the end.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) datadir: Option<PathBuf>,
+
+    /// Address that HTTP and WebSocket listen on.
+    #[arg(long = "http.addr", value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "JSON-RPC")]
+    pub(crate) http_address: IpAddr,
+    /// Port of HTTP and WebSocket; 0 takes a free one.
+    #[arg(long = "http.port", alias = "port", value_name = "PORT", default_value_t = 8545, help_heading = "JSON-RPC")]
+    pub(crate) http_port: u16,
+    /// Namespaces served, separated by commas, or "all" [default: eth,net,web3; with --dev all].
+    #[arg(long = "http.api", value_name = "LIST", help_heading = "JSON-RPC")]
+    pub(crate) http_api: Option<Apis>,
+    /// Web origins whose pages may call the node, separated by commas [with --dev: any].
+    #[arg(long = "http.corsdomain", value_name = "LIST", value_delimiter = ',', help_heading = "JSON-RPC")]
+    pub(crate) http_cors: Vec<String>,
+    /// Host names that requests may address, separated by commas; "*" for any.
+    #[arg(long = "http.vhosts", value_name = "LIST", value_delimiter = ',', default_value = "localhost", help_heading = "JSON-RPC")]
+    pub(crate) http_hosts: Vec<String>,
+
+    /// Seconds between blocks; fractions are fine [with --dev: a block for every transaction].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "no_mining", help_heading = "Blocks")]
+    pub(crate) block_time: Option<Duration>,
+    /// No blocks but those asked for with evm_mine.
+    #[arg(long, help_heading = "Blocks")]
+    pub(crate) no_mining: bool,
+    /// Gas limit of new blocks [default: that of the newest block].
+    #[arg(long, value_name = "GAS", value_parser = clap::value_parser!(u64).range(5_000..), help_heading = "Blocks")]
+    pub(crate) gas_limit: Option<u64>,
+    /// Account that gets the fees.
+    #[arg(long = "miner.etherbase", value_name = "ADDRESS", default_value_t = Address::ZERO, help_heading = "Blocks")]
+    pub(crate) etherbase: Address,
+
+    /// Threads that execute a block's transactions [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// Most milliseconds for which a block may be shown before it is on disk; 0 waits for the disk
+    /// at every block.
+    #[arg(long = "durability.window", value_name = "MS", default_value_t = 100)]
+    pub(crate) durability_window_ms: u64,
+    /// Serves Prometheus metrics there, for instance 127.0.0.1:9001.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The chain's genesis file, in geth's format.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: PathBuf,
+    /// The data directory; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Db {
+    #[command(subcommand)]
+    pub(crate) command: DbCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Prints what the tables hold.
+    Stats(DataDir),
+    /// Computes the state root anew from all accounts and compares it with the newest header.
+    Verify(DataDir),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataDir {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+}
+
+/// A day between blocks is more than anybody waits for; the bound keeps the arithmetic safe.
+const BLOCK_TIME_MAX_S: f64 = 86_400.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    if !(0.001..=BLOCK_TIME_MAX_S).contains(&seconds) {
+        return Err(format!("{text} is not between 0.001 and {BLOCK_TIME_MAX_S} seconds"));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Heddle::command().debug_assert();
+    }
+
+    #[test]
+    fn block_times_may_be_fractions_but_not_nonsense() {
+        assert_eq!(seconds("0.2"), Ok(Duration::from_millis(200)));
+        for wrong in ["0", "-1", "NaN", "1e99", "soon"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

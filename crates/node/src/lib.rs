@@ -1,0 +1,21 @@
+//! One running node out of all the other crates.
+//!
+//! Owns what a node is configured with ([`NodeConfig`]), the order in which its parts start and
+//! stop, the development accounts, and the metrics endpoint.
+//!
+//! Promises: [`Node::start`] either gives a node that answers, or an error and nothing left
+//! running; [`Node::stop`] ends within [`STOP_TIME_MAX`] with everything on disk that was shown.
+//!
+//! Leaves to others: the command line and everything printed (`bin/heddle`).
+
+mod config;
+mod dev_accounts;
+mod error;
+mod running;
+
+pub use config::{ChainSource, NodeConfig, workers_by_default};
+pub use dev_accounts::{DEV_MNEMONIC, DevAccount, dev_accounts};
+pub use error::NodeError;
+pub use heddle_rpc::{Apis, RpcConfig, RpcLimits};
+pub use heddle_store::DurabilityPolicy;
+pub use running::{Node, STOP_TIME_MAX, init_datadir, open_store};

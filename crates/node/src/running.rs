@@ -1,0 +1,123 @@
+//! Start and stop.
+
+use crate::{ChainSource, NodeConfig, NodeError};
+use alloy_primitives::B256;
+use heddle_builder::{Miner, MinerConfig};
+use heddle_chain::{Chain, GenesisBlock};
+use heddle_parallel::ParallelExecutor;
+use heddle_pool::PoolLimits;
+use heddle_rpc::{RpcServer, RpcServerHandle};
+use heddle_store::{Store, StoreConfig};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+/// How long stopping may take before the process ends all the same; what was committed is then on
+/// disk but for the durability window.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    chain: Arc<Chain>,
+    miner: Arc<Miner>,
+    rpc: RpcServerHandle,
+}
+
+impl Node {
+    /// Starts a node. Must be called inside a tokio runtime.
+    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+        if let Some(address) = config.metrics {
+            start_metrics(address)?;
+        }
+        let spec = config.chain.spec.clone();
+        let genesis = GenesisBlock::new(&spec)?;
+        let store = match &config.datadir {
+            None => Store::in_memory(&genesis.identity(&spec))?,
+            Some(path) => open(path, &config.chain, &genesis, config.store_config())?,
+        };
+        let executor = ParallelExecutor::new(config.workers).map_err(NodeError::Threads)?;
+        let chain = Arc::new(Chain::open(spec, &genesis, store, executor)?);
+        let miner = Miner::start(
+            chain.clone(),
+            MinerConfig {
+                automine: config.automine,
+                interval: config.block_time,
+                coinbase: config.coinbase,
+                gas_limit: config.gas_limit,
+                extra_data: format!("heddle/v{}", env!("CARGO_PKG_VERSION")).into_bytes().into(),
+                pool_limits: PoolLimits::default(),
+            },
+        )
+        .map_err(NodeError::Threads)?;
+        let rpc = RpcServer::start(config.rpc, miner.clone()).await?;
+        Ok(Self { chain, miner, rpc })
+    }
+
+    /// The chain.
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    /// The miner and its pool.
+    pub fn miner(&self) -> &Arc<Miner> {
+        &self.miner
+    }
+
+    /// Where JSON-RPC is served.
+    pub fn rpc_address(&self) -> SocketAddr {
+        self.rpc.local_addr()
+    }
+
+    /// Stops in the order in which work flows: no more requests, no more blocks, all on disk.
+    pub async fn stop(self) -> Result<(), NodeError> {
+        self.rpc.stop().await;
+        let Self { chain, miner, .. } = self;
+        let stopped = tokio::task::spawn_blocking(move || {
+            miner.stop();
+            chain.store().flush()
+        });
+        match stopped.await {
+            Ok(flushed) => Ok(flushed?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+/// Opens the store of a data directory, or makes one. The genesis file is kept only once the
+/// store has accepted the chain.
+fn open(
+    path: &Path,
+    chain: &ChainSource,
+    genesis: &GenesisBlock,
+    config: StoreConfig,
+) -> Result<Store, NodeError> {
+    let store = Store::open_with(path, &genesis.identity(&chain.spec), config)?;
+    chain.keep_in(path)?;
+    Ok(store)
+}
+
+/// Opens the store of an initialised data directory, for commands that work on it without a node.
+pub fn open_store(path: &Path) -> Result<Store, NodeError> {
+    let chain = ChainSource::from_datadir(path)?;
+    let genesis = GenesisBlock::new(&chain.spec)?;
+    open(path, &chain, &genesis, StoreConfig::default())
+}
+
+/// Makes a data directory the home of a chain: writes its genesis block. Gives the genesis hash;
+/// a directory that is the chain's already stays as it is.
+pub fn init_datadir(path: &Path, chain: &ChainSource) -> Result<B256, NodeError> {
+    let genesis = GenesisBlock::new(&chain.spec)?;
+    let store = open(path, chain, &genesis, StoreConfig::default())?;
+    let executor = ParallelExecutor::new(1).map_err(NodeError::Threads)?;
+    let chain = Chain::open(chain.spec.clone(), &genesis, store, executor)?;
+    chain.store().flush()?;
+    Ok(chain.genesis_hash())
+}
+
+fn start_metrics(address: SocketAddr) -> Result<(), NodeError> {
+    let fail = |reason: String| NodeError::Metrics { address, reason };
+    PrometheusBuilder::new()
+        .with_http_listener(address)
+        .install()
+        .map_err(|error| fail(error.to_string()))
+}

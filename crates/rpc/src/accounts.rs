@@ -1,0 +1,194 @@
+//! The accounts that the node signs for: the development keys, which everybody knows.
+
+use std::fmt;
+
+use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxEip4844Variant};
+use alloy_dyn_abi::TypedData;
+use alloy_eips::eip2718::Encodable2718;
+use alloy_eips::eip7594::BlobTransactionSidecarVariant;
+use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
+use alloy_rpc_types_eth::{FillTransaction, Transaction, TransactionRequest};
+use alloy_signer::SignerSync;
+use alloy_signer_local::PrivateKeySigner;
+use heddle_pool::PoolTransaction;
+use parking_lot::Mutex;
+
+use crate::{
+    call::CallRequest,
+    context::Context,
+    convert::RpcTransaction,
+    errors::Failure,
+    estimate, fees,
+    params::BlockParam,
+    transactions,
+};
+
+type Envelope = EthereumTxEnvelope<TxEip4844Variant<BlobTransactionSidecarVariant>>;
+type Unsigned = alloy_consensus::EthereumTypedTransaction<TxEip4844Variant<BlobTransactionSidecarVariant>>;
+
+/// The keys, and the order in which nonces are given out.
+pub(crate) struct Accounts {
+    signers: Vec<PrivateKeySigner>,
+    /// Held from choosing a nonce until the pool has the transaction. Otherwise two calls get the same one.
+    nonces: Mutex<()>,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Keys do not belong in logs.
+        f.debug_struct("Accounts").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    pub(crate) fn new(signers: Vec<PrivateKeySigner>) -> Self {
+        Self { signers, nonces: Mutex::new(()) }
+    }
+
+    /// `eth_accounts`.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        self.signers.iter().map(PrivateKeySigner::address).collect()
+    }
+
+    fn signer(&self, address: Address) -> Result<&PrivateKeySigner, Failure> {
+        let signer = self.signers.iter().find(|signer| signer.address() == address);
+        signer.ok_or_else(|| Failure::server("unknown account"))
+    }
+
+    /// `eth_sign`, `personal_sign`: signs the message with its EIP-191 prefix.
+    pub(crate) fn sign_message(&self, address: Address, message: &[u8]) -> Result<Bytes, Failure> {
+        let signature = self.signer(address)?.sign_message_sync(message);
+        Ok(bytes(signature.map_err(Failure::server)?))
+    }
+
+    /// `eth_signTypedData_v4` (EIP-712).
+    pub(crate) fn sign_typed_data(&self, address: Address, data: &TypedData) -> Result<Bytes, Failure> {
+        let signer = self.signer(address)?;
+        let hash = data.eip712_signing_hash().map_err(Failure::params)?;
+        Ok(bytes(signer.sign_hash_sync(&hash).map_err(Failure::server)?))
+    }
+
+    fn sign(&self, from: Address, transaction: Unsigned) -> Result<Envelope, Failure> {
+        let signer = self.signer(from)?;
+        let signature = signer.sign_hash_sync(&transaction.signature_hash()).map_err(Failure::server)?;
+        Ok(transaction.into_signed(signature).into())
+    }
+}
+
+/// r, s, and v as 27 or 28.
+fn bytes(signature: Signature) -> Bytes {
+    signature.as_bytes().to_vec().into()
+}
+
+/// `eth_sendTransaction`.
+pub(crate) fn send(context: &Context, request: TransactionRequest) -> Result<B256, Failure> {
+    let from = sender(&request)?;
+    context.accounts.signer(from)?;
+    let request = fill(context, request)?;
+    let _nonces = context.accounts.nonces.lock();
+    let request = with_nonce(context, request)?;
+    let signed = context.accounts.sign(from, build(request)?)?;
+    let signed = PoolTransaction::try_from(signed)
+        .map_err(|_| Failure::server("missing sidecar in blob transaction"))?;
+    transactions::submit(context, signed)
+}
+
+/// `eth_signTransaction`. Fills in what is missing, where geth insists on everything.
+pub(crate) fn sign(context: &Context, request: TransactionRequest) -> Result<FillTransaction<RpcTransaction>, Failure> {
+    let from = sender(&request)?;
+    context.accounts.signer(from)?;
+    let request = with_nonce(context, fill(context, request)?)?;
+    let signed = context.accounts.sign(from, build(request)?)?;
+    Ok(reply(signed, from))
+}
+
+/// `eth_fillTransaction`: what would be signed, with a signature of zeros.
+pub(crate) fn fill_only(
+    context: &Context,
+    request: TransactionRequest,
+) -> Result<FillTransaction<RpcTransaction>, Failure> {
+    let from = request.from.unwrap_or_default();
+    let request = with_nonce(context, fill(context, request)?)?;
+    let unsigned: Envelope = build(request)?.into_signed(Signature::new(U256::ZERO, U256::ZERO, false)).into();
+    Ok(reply(unsigned, from))
+}
+
+fn reply(signed: Envelope, from: Address) -> FillTransaction<RpcTransaction> {
+    let raw = signed.encoded_2718().into();
+    let transaction = alloy_consensus::transaction::Recovered::new_unchecked(signed.into(), from);
+    FillTransaction { raw, tx: Transaction::from_transaction(transaction, Default::default()) }
+}
+
+fn sender(request: &TransactionRequest) -> Result<Address, Failure> {
+    request.from.ok_or_else(|| Failure::server("unknown account"))
+}
+
+/// Fills in everything that the sender left open, except the nonce.
+fn fill(context: &Context, mut request: TransactionRequest) -> Result<TransactionRequest, Failure> {
+    let chain_id = context.chain.chain_id();
+    if let Some(have) = request.chain_id.filter(|have| *have != chain_id) {
+        return Err(Failure::server(format!("chainId does not match node's (have={have}, want={chain_id})")));
+    }
+    request.chain_id = Some(chain_id);
+    request.input = request
+        .input
+        .try_into_unique_input()
+        .map_err(|_| Failure::server(
+            "both \"data\" and \"input\" are set and not equal. Please use \"input\" to pass transaction call data",
+        ))?
+        .into();
+    if request.to.is_none_or(|to| to.is_create()) {
+        if request.input.input().is_none_or(|input| input.is_empty()) {
+            return Err(Failure::server("contract creation without any data provided"));
+        }
+        request.to = Some(TxKind::Create);
+    }
+    fill_fees(context, &mut request)?;
+    if request.gas.is_none() {
+        // With instant mining the head is what the transaction will meet; otherwise what waits before it counts too.
+        let block = if context.miner.automine() { BlockParam::Latest } else { BlockParam::Pending };
+        let call = CallRequest { request: request.clone(), block, state: None, environment: None };
+        request.gas = Some(estimate::estimate(context, &call)?);
+    }
+    Ok(request)
+}
+
+fn fill_fees(context: &Context, request: &mut TransactionRequest) -> Result<(), Failure> {
+    let has_1559_fees = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    if request.gas_price.is_some() {
+        if has_1559_fees {
+            return Err(Failure::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
+        }
+        return Ok(());
+    }
+    let (tip, max_fee) = fees::default_fees(context)?;
+    let has_base_fee = context.chain.spec().next_base_fee(&context.chain.head().header).is_some();
+    let wants_legacy = matches!(request.transaction_type, Some(0 | 1));
+    if !has_1559_fees && (wants_legacy || !has_base_fee) {
+        request.gas_price = Some(max_fee);
+        return Ok(());
+    }
+    // What the sender did not say gives way to what it said.
+    let max_tip = request.max_fee_per_gas.unwrap_or(u128::MAX);
+    let tip = *request.max_priority_fee_per_gas.get_or_insert(tip.min(max_tip));
+    let max_fee = *request.max_fee_per_gas.get_or_insert_with(|| max_fee.max(tip.saturating_add(max_fee)));
+    if max_fee < tip {
+        return Err(Failure::server(format!("maxFeePerGas ({max_fee}) < maxPriorityFeePerGas ({tip})")));
+    }
+    if request.sidecar.is_some() || request.blob_versioned_hashes.is_some() {
+        // As geth: room for the blob fee to double.
+        request.max_fee_per_blob_gas.get_or_insert(2 * context.chain.next_blob_base_fee());
+    }
+    Ok(())
+}
+
+fn with_nonce(context: &Context, mut request: TransactionRequest) -> Result<TransactionRequest, Failure> {
+    if request.nonce.is_none() {
+        request.nonce = Some(context.next_nonce(request.from.unwrap_or_default())?);
+    }
+    Ok(request)
+}
+
+fn build(request: TransactionRequest) -> Result<Unsigned, Failure> {
+    request.build_consensus_tx().map_err(|error| Failure::params(error.error))
+}

@@ -1,0 +1,131 @@
+//! Between the transport and the methods: geth's errors for what jsonrpsee answers in its own words, and metrics.
+
+use std::{collections::HashSet, future::Future, sync::Arc, time::Instant};
+
+use jsonrpsee::{
+    BatchResponseBuilder, MethodResponse,
+    core::middleware::{Batch, BatchEntry, Notification, RpcServiceT},
+    types::{ErrorObject, ErrorObjectOwned, Id, Request},
+};
+use tower::Layer;
+
+use crate::errors::{Failure, INVALID_REQUEST};
+
+/// Marks requests that came by HTTP, which cannot carry subscriptions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverHttp;
+
+/// geth's answer to a batch that is too long.
+pub(crate) fn batch_too_large() -> ErrorObjectOwned {
+    ErrorObject::owned(INVALID_REQUEST, "batch too large", None::<()>)
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CheckedLayer {
+    pub(crate) methods: Arc<HashSet<&'static str>>,
+    pub(crate) batch_calls_max: usize,
+    pub(crate) response_bytes_max: usize,
+}
+
+impl<S> Layer<S> for CheckedLayer {
+    type Service = Checked<S>;
+
+    fn layer(&self, inner: S) -> Checked<S> {
+        Checked { inner, rules: self.clone() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Checked<S> {
+    inner: S,
+    rules: CheckedLayer,
+}
+
+impl CheckedLayer {
+    fn check(&self, request: &Request<'_>) -> Result<&'static str, Failure> {
+        const NAME_SHOWN_MAX: usize = 100;
+        let Some(name) = self.methods.get(request.method_name()) else {
+            let name = request.method_name().chars().take(NAME_SHOWN_MAX).collect();
+            return Err(Failure::MethodNotFound(name));
+        };
+        let is_subscription = matches!(*name, "eth_subscribe" | "eth_unsubscribe");
+        if is_subscription && request.extensions().get::<OverHttp>().is_some() {
+            return Err(Failure::NoSubscriptions);
+        }
+        Ok(name)
+    }
+}
+
+impl<S> RpcServiceT for Checked<S>
+where
+    S: RpcServiceT<
+            MethodResponse = MethodResponse,
+            NotificationResponse = MethodResponse,
+            BatchResponse = MethodResponse,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    type MethodResponse = MethodResponse;
+    type NotificationResponse = MethodResponse;
+    type BatchResponse = MethodResponse;
+
+    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let checked = self.rules.check(&request);
+        let inner = self.inner.clone();
+        async move {
+            match checked {
+                Ok(name) => {
+                    let started = Instant::now();
+                    let response = inner.call(request).await;
+                    metrics::histogram!("rpc_call_seconds", "method" => name).record(started.elapsed());
+                    if response.is_error() {
+                        metrics::counter!("rpc_errors_total", "method" => name).increment(1);
+                    }
+                    response
+                }
+                Err(failure) => {
+                    let error = ErrorObjectOwned::from(failure);
+                    MethodResponse::error(request.id.clone(), error).with_extensions(request.extensions)
+                }
+            }
+        }
+    }
+
+    fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let service = self.clone();
+        async move {
+            if batch.len() > service.rules.batch_calls_max {
+                return MethodResponse::error(Id::Null, batch_too_large());
+            }
+            let mut answers = BatchResponseBuilder::new_with_limit(service.rules.response_bytes_max);
+            let mut has_notification = false;
+            for entry in batch {
+                let answer = match entry {
+                    Ok(BatchEntry::Call(request)) => service.call(request).await,
+                    Ok(BatchEntry::Notification(notification)) => {
+                        has_notification = true;
+                        service.notification(notification).await;
+                        continue;
+                    }
+                    Err(error) => {
+                        let (error, id) = error.into_parts();
+                        MethodResponse::error(id, error)
+                    }
+                };
+                if let Err(too_large) = answers.append(answer) {
+                    return too_large;
+                }
+            }
+            if answers.is_empty() && has_notification {
+                return MethodResponse::notification();
+            }
+            MethodResponse::from_batch(answers.finish())
+        }
+    }
+
+    fn notification<'a>(&self, notification: Notification<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        self.inner.notification(notification)
+    }
+}

@@ -1,0 +1,121 @@
+//! Finding transactions, and taking them in.
+
+use std::{sync::Arc, time::Duration};
+
+use alloy_consensus::{Transaction as _, transaction::SignerRecoverable};
+use alloy_eips::{Decodable2718, Encodable2718};
+use alloy_primitives::{B256, Bytes};
+use heddle_pool::{Origin, PoolTransaction};
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    context::Context,
+    convert::{self, RpcReceipt, RpcTransaction},
+    errors::Failure,
+    params::{BlockParam, Index, Number},
+};
+
+/// How long `eth_sendRawTransactionSync` waits if its caller does not say (EIP-7966), as in geth.
+const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(20);
+/// The longest that it waits, as in geth.
+const SYNC_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// `eth_getTransactionByHash`.
+pub(crate) fn by_hash(context: &Context, hash: B256) -> Result<Option<RpcTransaction>, Failure> {
+    if let Some((block, index)) = context.mined(hash)? {
+        return Ok(convert::transaction(&block, index));
+    }
+    if let Some(pooled) = context.pool.get(&hash) {
+        return Ok(Some(convert::pooled_transaction(&pooled)));
+    }
+    // It may have moved from the pool into a block between the two looks.
+    Ok(context.mined(hash)?.and_then(|(block, index)| convert::transaction(&block, index)))
+}
+
+/// `eth_getTransactionByBlock…AndIndex`.
+pub(crate) fn by_index(context: &Context, block: BlockParam, index: Index) -> Result<Option<RpcTransaction>, Failure> {
+    let transaction = context.block(block)?.and_then(|found| convert::transaction(&found, index.0));
+    Ok(transaction.map(|transaction| match block {
+        BlockParam::Pending => RpcTransaction { block_hash: None, ..transaction },
+        _ => transaction,
+    }))
+}
+
+/// `eth_getTransactionReceipt`.
+pub(crate) fn receipt(context: &Context, hash: B256) -> Result<Option<RpcReceipt>, Failure> {
+    let mined = context.mined(hash)?;
+    Ok(mined.and_then(|(block, index)| convert::receipt(context.chain.spec(), &block, index)))
+}
+
+/// `eth_getRawTransactionByHash`, `debug_getRawTransaction`: null where there is none.
+pub(crate) fn raw_by_hash(context: &Context, hash: B256) -> Result<Option<Bytes>, Failure> {
+    if let Some((block, index)) = context.mined(hash)? {
+        return Ok(block.transactions.get(index).map(|tx| tx.inner().encoded_2718().into()));
+    }
+    Ok(context.pool.get(&hash).map(|pooled| pooled.transaction().encoded_2718().into()))
+}
+
+/// `eth_getRawTransactionByBlock…AndIndex`.
+pub(crate) fn raw_by_index(context: &Context, block: BlockParam, index: Index) -> Result<Option<Bytes>, Failure> {
+    let block = context.block(block)?;
+    Ok(block.and_then(|block| block.transactions.get(index.0).map(|tx| tx.inner().encoded_2718().into())))
+}
+
+/// `eth_sendRawTransaction`: answers when the transaction is filed, not when it is mined.
+pub(crate) fn send_raw(context: &Context, raw: &Bytes) -> Result<B256, Failure> {
+    if raw.is_empty() {
+        return Err(Failure::server("typed transaction too short"));
+    }
+    let transaction = PoolTransaction::decode_2718_exact(raw).map_err(Failure::server)?;
+    submit(context, transaction)
+}
+
+/// Whether taking in the transaction computes for long: verifying blobs takes milliseconds.
+pub(crate) fn is_expensive(raw: &Bytes) -> bool {
+    raw.first() == Some(&alloy_consensus::constants::EIP4844_TX_TYPE_ID)
+}
+
+/// Hands a signed transaction to the pool.
+pub(crate) fn submit(context: &Context, transaction: PoolTransaction) -> Result<B256, Failure> {
+    // Deployers like the CREATE2 factory's depend on it, and on a development chain there is nothing to replay.
+    if !context.dev && transaction.is_legacy() && transaction.chain_id().is_none() {
+        return Err(Failure::server("only replay-protected (EIP-155) transactions allowed over RPC"));
+    }
+    let recovered = transaction
+        // The pool knows which signatures the fork allows.
+        .try_into_recovered_unchecked()
+        .map_err(|_| Failure::server("invalid sender: invalid transaction v, r, s values"))?;
+    Ok(context.miner.submit(recovered, Origin::Local)?)
+}
+
+/// `eth_sendRawTransactionSync` (EIP-7966): answers with the receipt.
+pub(crate) async fn send_raw_sync(
+    context: Arc<Context>,
+    raw: Bytes,
+    timeout_ms: Option<Number>,
+) -> Result<RpcReceipt, Failure> {
+    let timeout = match timeout_ms {
+        None | Some(Number(0)) => SYNC_TIMEOUT_DEFAULT,
+        Some(Number(milliseconds)) => Duration::from_millis(milliseconds).min(SYNC_TIMEOUT_MAX),
+    };
+    // Before the transaction is there, so that its block cannot be missed.
+    let mut heads = context.chain.subscribe();
+    let sender = context.clone();
+    let hash = context.work.run(move || send_raw(&sender, &raw)).await?;
+    let mined = async {
+        loop {
+            if let Some(receipt) = receipt(&context, hash)? {
+                return Ok(receipt);
+            }
+            match heads.recv().await {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Err(Failure::server("the node is shutting down")),
+            }
+        }
+    };
+    tokio::time::timeout(timeout, mined).await.unwrap_or_else(|_| {
+        Err(Failure::server(format!(
+            "the transaction {hash} was added to the transaction pool but wasn't processed in {timeout:?}"
+        )))
+    })
+}
