@@ -112,11 +112,7 @@ impl ExecutionError {
                     .as_invalid_tx_err()
                     .cloned()
                     .unwrap_or_else(|| InvalidTransaction::Str(error.to_string().into()));
-                Self::InvalidTransaction {
-                    index: 0,
-                    hash,
-                    reason: reason.into(),
-                }
+                Self::InvalidTransaction { index: 0, hash, reason: reason.into() }
             }
             BlockExecutionError::Validation(
                 BlockValidationError::TransactionGasLimitMoreThanAvailableBlockGas {
@@ -126,10 +122,7 @@ impl ExecutionError {
             ) => Self::InvalidTransaction {
                 index: 0,
                 hash: B256::ZERO,
-                reason: TransactionError::BlockGasExceeded {
-                    gas_limit,
-                    available,
-                },
+                reason: TransactionError::BlockGasExceeded { gas_limit, available },
             },
             BlockExecutionError::Internal(InternalBlockExecutionError::EVM { error, .. }) => {
                 match error.downcast_ref::<EVMError<StateError>>() {
@@ -179,18 +172,11 @@ where
                 InvalidTransactions::Skip => skipped.push(SkippedTransaction { index, reason }),
                 InvalidTransactions::Reject => {
                     let hash = *tx.inner().tx_hash();
-                    return Err(ExecutionError::InvalidTransaction {
-                        index,
-                        hash,
-                        reason,
-                    });
+                    return Err(ExecutionError::InvalidTransaction { index, hash, reason });
                 }
             },
             Err(error) => return Err(error),
         }
     }
-    Ok(BlockOutput {
-        skipped,
-        ..block.finish()?
-    })
+    Ok(BlockOutput { skipped, ..block.finish()? })
 }

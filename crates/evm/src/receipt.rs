@@ -37,10 +37,7 @@ pub fn build_receipt(
         cumulative_gas_used,
         logs,
     };
-    let receipt = ReceiptWithBloom {
-        receipt,
-        logs_bloom: bloom,
-    };
+    let receipt = ReceiptWithBloom { receipt, logs_bloom: bloom };
     match tx_type {
         TxType::Legacy => Receipt::Legacy(receipt),
         TxType::Eip2930 => Receipt::Eip2930(receipt),

@@ -33,11 +33,7 @@ impl<T: DatabaseRef<Error = StateError> + Sync> ParentState for T {}
 
 /// revm's account for an [`AccountState`]; the code is left to be asked for by hash.
 pub fn account_info(state: &AccountState) -> AccountInfo {
-    let mut info = AccountInfo {
-        balance: state.balance,
-        nonce: state.nonce,
-        ..Default::default()
-    };
+    let mut info = AccountInfo { balance: state.balance, nonce: state.nonce, ..Default::default() };
     if state.code_hash != KECCAK256_EMPTY {
         info.code_hash = state.code_hash;
         info.code = None;
@@ -47,16 +43,8 @@ pub fn account_info(state: &AccountState) -> AccountInfo {
 
 fn account_state(info: &AccountInfo) -> AccountState {
     // revm accepts a zero hash for "no code"; the state trie does not.
-    let code_hash = if info.code_hash.is_zero() {
-        KECCAK256_EMPTY
-    } else {
-        info.code_hash
-    };
-    AccountState {
-        nonce: info.nonce,
-        balance: info.balance,
-        code_hash,
-    }
+    let code_hash = if info.code_hash.is_zero() { KECCAK256_EMPTY } else { info.code_hash };
+    AccountState { nonce: info.nonce, balance: info.balance, code_hash }
 }
 
 /// One account: what the parent state says and what the block has made of it so far.
@@ -70,11 +58,7 @@ struct CachedAccount {
 
 impl CachedAccount {
     fn loaded(before: Option<AccountState>) -> Self {
-        Self {
-            before,
-            now: before,
-            ..Default::default()
-        }
+        Self { before, now: before, ..Default::default() }
     }
 
     fn wipe(&mut self) {
@@ -95,21 +79,14 @@ pub struct BlockState<P> {
 
 impl<P> fmt::Debug for BlockState<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockState")
-            .field("accounts", &self.accounts.len())
-            .finish_non_exhaustive()
+        f.debug_struct("BlockState").field("accounts", &self.accounts.len()).finish_non_exhaustive()
     }
 }
 
 impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
     /// Starts on the parent state.
     pub fn new(parent: P) -> Self {
-        Self {
-            parent,
-            accounts: AddressMap::default(),
-            code: B256Map::default(),
-            failed: None,
-        }
+        Self { parent, accounts: AddressMap::default(), code: B256Map::default(), failed: None }
     }
 
     fn load(&mut self, address: Address) -> Result<&mut CachedAccount, StateError> {
@@ -158,13 +135,7 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
             (false, None) => self.parent.storage_ref(address, slot)?,
         };
         let account = self.load(address)?;
-        account.storage.insert(
-            slot,
-            SlotChange {
-                before,
-                after: value,
-            },
-        );
+        account.storage.insert(slot, SlotChange { before, after: value });
         Ok(())
     }
 
@@ -187,16 +158,10 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
             return self.set_account(address, None, false);
         }
         if let Some(code) = account.info.code.as_ref().filter(|code| !code.is_empty()) {
-            self.code
-                .entry(account.info.code_hash)
-                .or_insert_with(|| code.clone());
+            self.code.entry(account.info.code_hash).or_insert_with(|| code.clone());
         }
         self.set_account(address, Some(account_state(&account.info)), created)?;
-        for (slot, value) in account
-            .storage
-            .iter()
-            .filter(|(_, value)| value.is_changed())
-        {
+        for (slot, value) in account.storage.iter().filter(|(_, value)| value.is_changed()) {
             self.set_storage(address, *slot, value.present_value)?;
         }
         Ok(())
@@ -204,38 +169,37 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
 
     /// The net change against the parent state.
     pub fn into_changes(self) -> Result<StateChanges, StateError> {
-        if let Some(error) = self.failed {
-            return Err(error);
+        self.changes()
+    }
+
+    /// The net change against the parent state so far.
+    pub fn changes(&self) -> Result<StateChanges, StateError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
         }
         let mut changes = StateChanges::default();
-        for (address, account) in self.accounts {
+        for (address, account) in &self.accounts {
             // An account that did not exist has no storage that could go.
             let wiped = account.wiped && account.before.is_some();
             let storage: std::collections::BTreeMap<_, _> = account
                 .storage
-                .into_iter()
+                .iter()
                 .filter(|(_, change)| change.before != change.after)
+                .map(|(slot, change)| (*slot, *change))
                 .collect();
             if account.before == account.now && !wiped && storage.is_empty() {
                 continue;
             }
             let code_hash = account.now.map_or(KECCAK256_EMPTY, |now| now.code_hash);
             if code_hash != KECCAK256_EMPTY
-                && account
-                    .before
-                    .is_none_or(|before| before.code_hash != code_hash)
+                && account.before.is_none_or(|before| before.code_hash != code_hash)
                 && let Some(code) = self.code.get(&code_hash)
             {
                 changes.code.insert(code_hash, code.original_bytes());
             }
             changes.accounts.insert(
-                address,
-                AccountChange {
-                    before: account.before,
-                    after: account.now,
-                    wiped,
-                    storage,
-                },
+                *address,
+                AccountChange { before: account.before, after: account.now, wiped, storage },
             );
         }
         Ok(changes)
@@ -267,10 +231,7 @@ impl<P: DatabaseRef<Error = StateError>> Database for BlockState<P> {
             return Ok(U256::ZERO);
         }
         let value = self.parent.storage_ref(address, slot)?;
-        let change = SlotChange {
-            before: value,
-            after: value,
-        };
+        let change = SlotChange { before: value, after: value };
         self.load(address)?.storage.insert(slot, change);
         Ok(value)
     }

@@ -11,7 +11,7 @@ use alloy_evm::{
     eth::{EthBlockExecutionCtx, EthBlockExecutor, EthEvmFactory, spec::EthExecutorSpec},
     precompiles::PrecompilesMap,
 };
-use revm::{DatabaseRef, inspector::NoOpInspector};
+use revm::{DatabaseRef, inspector::NoOpInspector, primitives::hardfork::SpecId};
 
 type Executor<'a, S, P> = EthBlockExecutor<
     'a,
@@ -43,20 +43,19 @@ where
         ctx: EthBlockExecutionCtx<'a>,
         parent: P,
     ) -> Result<Self, ExecutionError> {
+        if env.cfg_env.spec >= SpecId::AMSTERDAM {
+            // Its two-dimensional gas (EIP-8037) is not in the receipts that executors exchange.
+            return Err(ExecutionError::Block("the Amsterdam fork is not supported".to_owned()));
+        }
         let evm = EthEvmFactory::default().create_evm(BlockState::new(parent), env);
         let mut executor = EthBlockExecutor::new(evm, ctx, spec, HeddleReceiptBuilder);
-        executor
-            .apply_pre_execution_changes()
-            .map_err(ExecutionError::from_block)?;
+        executor.apply_pre_execution_changes().map_err(ExecutionError::from_block)?;
         Ok(Self { executor })
     }
 
     /// Executes and commits the next transaction; on error nothing of it is kept.
     pub fn execute(&mut self, tx: &RecoveredTransaction) -> Result<(), ExecutionError> {
-        self.executor
-            .execute_transaction(tx)
-            .map(drop)
-            .map_err(ExecutionError::from_block)
+        self.executor.execute_transaction(tx).map(drop).map_err(ExecutionError::from_block)
     }
 
     /// Puts in the results of transactions that were executed elsewhere. Their writes must be in
@@ -91,10 +90,7 @@ where
             requests: result.requests,
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
-            changes: evm
-                .into_db()
-                .into_changes()
-                .map_err(ExecutionError::State)?,
+            changes: evm.into_db().into_changes().map_err(ExecutionError::State)?,
             skipped: Vec::new(),
         })
     }

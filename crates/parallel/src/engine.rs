@@ -6,7 +6,7 @@ use crate::{
     memory::{Found, StaleRead, VersionedMemory},
     profile::{Conflict, Ending, Span, WorkerLog},
     scheduler::{Scheduler, Task},
-    sync::{Mutex, MutexGuard},
+    sync::{Backoff, Mutex, MutexGuard},
 };
 use std::time::Instant;
 
@@ -75,6 +75,7 @@ pub(crate) trait Transactions: Sync {
 pub(crate) struct View<'a, C> {
     memory: &'a VersionedMemory,
     committed: &'a Mutex<C>,
+    scheduler: &'a Scheduler,
     tx: TxIndex,
     /// Whether everything before this transaction is final.
     pub(crate) at_head: bool,
@@ -90,6 +91,20 @@ impl<C> Copy for View<'_, C> {}
 impl<C> View<'_, C> {
     pub(crate) fn find(&self, location: &Location) -> Found {
         self.memory.find(location, self.tx)
+    }
+
+    /// Keeps a run from going on in vain, which costs time up to its whole gas limit: a run that
+    /// has become the head is promoted to one that started as the head if all it read is final,
+    /// and given up if not; all are given up if the block was stopped. Whether to go on.
+    pub(crate) fn keep_up(&mut self, reads: &[Read]) -> bool {
+        if self.at_head {
+            return !self.scheduler.stopped();
+        }
+        if self.scheduler.head() == Some(self.tx) {
+            self.at_head = self.memory.validate(self.tx, reads).is_ok();
+            return self.at_head;
+        }
+        !self.scheduler.stopped()
     }
 
     /// What the commits so far add up to. Final only [`Self::at_head`], where nothing else can be
@@ -167,17 +182,21 @@ impl<'a, T: Transactions> Engine<'a, T> {
     ) -> WorkerLog {
         let mut log = WorkerLog::new(id);
         let mut look_ahead = false;
+        let mut backoff = Backoff::default();
         loop {
             if cancelled() {
                 self.stop();
             }
-            match self.scheduler.next(std::mem::take(&mut look_ahead)) {
+            match self.scheduler.next(std::mem::take(&mut look_ahead), &mut backoff) {
                 Task::Finished => return log,
                 Task::Run(tx) => self.run(tx, worker, &mut log),
                 Task::Check(tx) => self.check(tx, worker, &mut log),
                 Task::Commit => match self.commit.try_lock() {
                     Some(guard) => self.commit_prefix(guard, worker, &mut log),
-                    None => look_ahead = true,
+                    None => {
+                        look_ahead = true;
+                        backoff.pause();
+                    }
                 },
             }
         }
@@ -191,7 +210,8 @@ impl<'a, T: Transactions> Engine<'a, T> {
     fn run<'w>(&'w self, tx: TxIndex, worker: &mut T::Worker<'w>, log: &mut WorkerLog) {
         let incarnation = Incarnation(self.scheduler.begin(tx));
         let at_head = self.scheduler.head() == Some(tx);
-        let view = View { memory: &self.memory, committed: &self.committed, tx, at_head };
+        let (memory, committed, scheduler) = (&self.memory, &self.committed, &self.scheduler);
+        let view = View { memory, committed, scheduler, tx, at_head };
         let start_ns = self.nanoseconds();
         let result = self.transactions.execute(worker, tx, view);
         let span = |ending| Span {
@@ -214,7 +234,10 @@ impl<'a, T: Transactions> Engine<'a, T> {
                 span
             }
             Err(Interrupt::AtHead) => {
-                debug_assert!(!at_head, "the head asked for what only the head may read");
+                debug_assert!(
+                    !at_head || self.scheduler.stopped(),
+                    "the head asked for what only the head may read"
+                );
                 let span = span(Ending::NeededHead);
                 self.scheduler.wait_for_head(tx);
                 span
@@ -281,6 +304,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
         while let Some(tx) = self.scheduler.executed_head() {
             let mut slot = self.slots[tx.as_usize()].lock();
             if let Some(stale) = self.stale(tx, &slot) {
+                self.scheduler.reclaim(tx);
                 self.conflict(tx, stale, &slot, log);
                 drop((slot, guard));
                 return self.run(tx, worker, log);

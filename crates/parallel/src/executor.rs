@@ -113,9 +113,9 @@ impl ParallelExecutor {
         P: ParentState,
     {
         let mut block = BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), parent)?;
-        let (done, code, profile) =
+        let RanTransactions { finished, code, profile } =
             self.execute_transactions(block.state(), input, cancellation)?;
-        let Finished { memory, committed } = done;
+        let Finished { memory, committed } = finished;
         let Committed { receipts, gas_used, blob_gas_used, skipped, beneficiary } = committed;
         let mut writes = memory.into_final();
         writes.accounts.insert(input.env.block_env.beneficiary, beneficiary);
@@ -129,8 +129,7 @@ impl ParallelExecutor {
         parent: &'a P,
         input: &'a BlockInput<'_>,
         cancellation: &Cancellation,
-    ) -> Result<(Finished<BlockTransactions<'a, P>>, B256Map<Bytecode>, Profile), ExecutionError>
-    {
+    ) -> Result<RanTransactions<'a, P>, ExecutionError> {
         let transactions =
             BlockTransactions::new(parent, &input.env, input.transactions, input.invalid);
         let committed = transactions.nothing_committed().map_err(ExecutionError::State)?;
@@ -146,9 +145,9 @@ impl ParallelExecutor {
             })
         });
         let profile = Profile::new(started.elapsed(), logs.into_iter().collect::<Result<_, _>>()?);
-        let done =
+        let finished =
             engine.into_result().map_err(|error| error.unwrap_or(ExecutionError::Cancelled))?;
-        Ok((done, transactions.into_code(), profile))
+        Ok(RanTransactions { finished, code: transactions.into_code(), profile })
     }
 
     /// Runs `work` once on each worker. One transaction needs no second worker.
@@ -162,6 +161,13 @@ impl ParallelExecutor {
             _ => vec![work(0)],
         }
     }
+}
+
+/// A block's transactions, all committed.
+struct RanTransactions<'a, P: ParentState> {
+    finished: Finished<BlockTransactions<'a, P>>,
+    code: B256Map<Bytecode>,
+    profile: Profile,
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -1,13 +1,13 @@
 //! Who does what next.
 //!
-//! Every transaction is in one of four states:
+//! Every transaction is in one of five states:
 //!
 //! ```text
-//!            claim                 finish              commit (in block order)
-//! Pending ──────────▶ Running ──────────────▶ Executed ──────────▶ Committed
-//!    ▲                 │   ▲                      │
-//!    └─────────────────┘   └──────────────────────┘
-//!       interrupted            reads went stale
+//!            claim              finish             at the head             reads hold
+//! Pending ──────────▶ Running ──────────▶ Executed ───────────▶ Committing ──────────▶ Committed
+//!    ▲                 │   ▲                  │                     │
+//!    └─────────────────┘   └──────────────────┴─────────────────────┘
+//!       interrupted                reads went stale
 //! ```
 //!
 //! The *head* is the first transaction that is not committed. Two rules make the result right, and
@@ -30,15 +30,9 @@
 
 use crate::{
     location::TxIndex,
-    sync::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, spin_loop,
-        yield_now,
-    },
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Backoff, Mutex, Ordering},
 };
 use std::{cmp::Reverse, collections::BinaryHeap};
-
-/// Looks at the head between two yields of the core while there is nothing to do.
-const SPINS_MAX: u32 = 64;
 
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
 /// probably go stale once more before their turn.
@@ -50,12 +44,14 @@ enum Status {
     Pending,
     Running,
     Executed,
+    Committing,
     Committed,
 }
 
 const PENDING: u8 = Status::Pending as u8;
 const RUNNING: u8 = Status::Running as u8;
 const EXECUTED: u8 = Status::Executed as u8;
+const COMMITTING: u8 = Status::Committing as u8;
 const COMMITTED: u8 = Status::Committed as u8;
 
 /// What a worker is to do.
@@ -132,9 +128,13 @@ impl Scheduler {
     }
 
     fn claim(&self, tx: TxIndex, from: u8) -> bool {
+        self.change(tx, from, RUNNING)
+    }
+
+    fn change(&self, tx: TxIndex, from: u8, to: u8) -> bool {
         self.txs[tx.as_usize()]
             .status
-            .compare_exchange(from, RUNNING, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 
@@ -154,8 +154,7 @@ impl Scheduler {
     }
 
     /// Waits until there is something to do. `look_ahead`: someone else is committing the head.
-    pub(crate) fn next(&self, mut look_ahead: bool) -> Task {
-        let mut spins = 0;
+    pub(crate) fn next(&self, mut look_ahead: bool, backoff: &mut Backoff) -> Task {
         loop {
             if self.stopped() {
                 return Task::Finished;
@@ -171,8 +170,7 @@ impl Scheduler {
             if let Some(task) = self.next_ahead(head) {
                 return task;
             }
-            spins += 1;
-            if spins % SPINS_MAX == 0 { yield_now() } else { spin_loop() }
+            backoff.pause();
         }
     }
 
@@ -275,17 +273,25 @@ impl Scheduler {
         }
     }
 
-    /// The head, if it is executed and so can be committed. Only under the commit lock.
+    /// The head, if it is executed and so can be committed. Only under the commit lock. It counts
+    /// as executed for those who would wait for it: a commit wakes nobody.
     pub(crate) fn executed_head(&self) -> Option<TxIndex> {
-        self.head().filter(|head| self.status(*head) == EXECUTED && self.claim(*head, EXECUTED))
+        self.head().filter(|head| self.change(*head, EXECUTED, COMMITTING))
     }
 
     /// Commits the head. Only under the commit lock, after [`Self::executed_head`].
     pub(crate) fn committed(&self, tx: TxIndex) {
-        debug_assert_eq!(self.status(tx), RUNNING);
+        debug_assert_eq!(self.status(tx), COMMITTING);
         debug_assert_eq!(self.head(), Some(tx));
         self.set(tx, Status::Committed);
         self.head.store(tx.as_usize() + 1, Ordering::Release);
+    }
+
+    /// Takes the head, whose reads have gone stale, to run it again. Only under the commit lock,
+    /// after [`Self::executed_head`].
+    pub(crate) fn reclaim(&self, tx: TxIndex) {
+        debug_assert_eq!(self.status(tx), COMMITTING);
+        self.set(tx, Status::Running);
     }
 
     /// Whether all are committed.
@@ -295,5 +301,24 @@ impl Scheduler {
                 || self.txs.iter().all(|tx| tx.status.load(Ordering::Relaxed) == COMMITTED)
         );
         self.head().is_none()
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_transaction_that_is_being_committed_can_run_at_once() {
+        let scheduler = Scheduler::new(vec![None, None, None]);
+        let mut backoff = Backoff::default();
+        for index in 0..3 {
+            assert_eq!(scheduler.next(false, &mut backoff), Task::Run(TxIndex(index)));
+        }
+        scheduler.executed(TxIndex(0), true);
+        assert_eq!(scheduler.executed_head(), Some(TxIndex(0)));
+        scheduler.wait_for(TxIndex(2), TxIndex(0));
+        scheduler.committed(TxIndex(0));
+        assert_eq!(scheduler.next_ahead(TxIndex(1)), Some(Task::Run(TxIndex(2))));
     }
 }

@@ -70,3 +70,20 @@ mod model {
 pub(crate) use model::*;
 #[cfg(not(feature = "shuttle"))]
 pub(crate) use product::*;
+
+/// How long a worker without work leaves the core to others.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    pauses: u32,
+}
+
+impl Backoff {
+    /// Spins between two yields of the core.
+    const SPINS: u32 = 64;
+
+    /// Waits a moment, longer ones in between.
+    pub(crate) fn pause(&mut self) {
+        self.pauses = self.pauses.wrapping_add(1);
+        if self.pauses.is_multiple_of(Self::SPINS) { yield_now() } else { spin_loop() }
+    }
+}

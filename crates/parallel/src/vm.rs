@@ -8,19 +8,26 @@ use crate::{
 };
 use alloy_consensus::Transaction as _;
 use alloy_evm::{EvmEnv, ToTxEnv};
-use alloy_primitives::{Address, B256, Bloom, KECCAK256_EMPTY, Log, U256, map::B256Map};
+use alloy_primitives::{
+    Address, B256, Bloom, KECCAK256_EMPTY, Log, U256,
+    map::{B256Map, HashMap},
+};
 use heddle_evm::{
     AccountState, ExecutionError, InvalidTransactions, ParentState, Receipt, RecoveredTransaction,
     SkippedTransaction, StateError, TransactionError, account_info, build_receipt,
 };
 use revm::{
     Context, Database, ExecuteEvm, MainBuilder, MainContext,
+    bytecode::opcode::JUMPDEST,
     context::{
-        BlockEnv, CfgEnv, ContextSetters, ContextTr, Journal, TxEnv,
+        BlockEnv, Cfg, CfgEnv, ContextError, ContextSetters, ContextTr, Journal, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     database_interface::DBErrorMarker,
     handler::{EvmTr, FrameResult, Handler, MainnetEvm},
+    interpreter::{
+        Instruction, InstructionContext, InstructionResult, interpreter::EthInterpreter,
+    },
     primitives::hardfork::SpecId,
     state::{AccountInfo, Bytecode, EvmState},
 };
@@ -28,10 +35,13 @@ use std::{cell::Cell, fmt};
 
 /// What running one transaction gave.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
 pub(crate) enum Output {
     Ran(Ran),
     /// The transaction cannot be at this place.
     Invalid(InvalidTransaction),
+    /// The block has less gas left than the transaction may use.
+    NoRoom,
 }
 
 /// A transaction that ran, well or not.
@@ -41,8 +51,8 @@ pub(crate) struct Ran {
     gas_used: u64,
     logs: Vec<Log>,
     bloom: Bloom,
-    /// What the beneficiary gets, in wei.
-    fee: U256,
+    /// What the beneficiary gets, in wei; `None` where fees are switched off.
+    fee: Option<U256>,
     beneficiary: BeneficiaryWrite,
 }
 
@@ -76,6 +86,8 @@ pub(crate) struct BlockTransactions<'a, P> {
     /// Code that the block itself deployed. Found by hash, so an entry of an incarnation that
     /// came to nothing does no harm.
     code: RwLock<B256Map<Bytecode>>,
+    /// EIP-7702 transactions with their authorities recovered.
+    set_code_envs: RwLock<HashMap<TxIndex, TxEnv>>,
 }
 
 impl<P> fmt::Debug for BlockTransactions<'_, P> {
@@ -91,7 +103,8 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         transactions: &'a [RecoveredTransaction],
         invalid: InvalidTransactions,
     ) -> Self {
-        Self { parent, env, transactions, invalid, code: RwLock::default() }
+        let (code, set_code_envs) = (RwLock::default(), RwLock::default());
+        Self { parent, env, transactions, invalid, code, set_code_envs }
     }
 
     fn beneficiary(&self) -> Address {
@@ -113,11 +126,12 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
     /// A worker's EVM.
     pub(crate) fn worker(&self) -> Worker<'_, P> {
         let db = WorkerDb { block: self, view: None, reads: Vec::new() };
-        let evm = Context::mainnet()
+        let mut evm = Context::mainnet()
             .with_block(self.env.block_env.clone())
             .with_cfg(self.env.cfg_env.clone())
             .with_db(db)
             .build_mainnet();
+        evm.instruction.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<P>), JUMPDEST_GAS);
         Worker { evm }
     }
 
@@ -171,7 +185,8 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
                     writes.push(Write { location: Location::Account(address), value });
                 }
             }
-            if !destroyed {
+            // An account that is gone has no slots.
+            if now != Some(None) {
                 writes.extend(account.changed_storage_slots().map(|(slot, value)| Write {
                     location: Location::Slot(address, *slot),
                     value: Value::Slot(value.present_value),
@@ -181,12 +196,36 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         (writes, beneficiary)
     }
 
-    fn pay(&self, beneficiary: Option<AccountState>, fee: U256) -> Option<AccountState> {
+    fn pay(&self, beneficiary: Option<AccountState>, fee: Option<U256>) -> Option<AccountState> {
+        let Some(fee) = fee else { return beneficiary };
         let mut account = beneficiary.unwrap_or_default();
-        account.balance = account.balance.saturating_add(fee);
+        // As revm has it: what does not fit is not paid.
+        account.balance = account.balance.checked_add(fee).unwrap_or(account.balance);
         // Paying nothing touches the account all the same, see EIP-161.
         let keeps_empty = !self.env.cfg_env.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
         (keeps_empty || !account.is_empty()).then_some(account)
+    }
+
+    /// Gas that the block has left, if `gas_limit` is more than that.
+    fn lacks_room(&self, gas_limit: u64, committed: &Committed) -> Option<u64> {
+        let available = self.env.block_env.gas_limit - committed.gas_used;
+        let needed = gas_limit.min(Cfg::tx_gas_limit_cap(&self.env.cfg_env));
+        (needed > available).then_some(available)
+    }
+
+    /// The transaction as revm wants it. With EIP-7702 this recovers the authorities, which is
+    /// worth remembering for the next incarnation.
+    fn tx_env(&self, tx: TxIndex) -> TxEnv {
+        let transaction = &self.transactions[tx.as_usize()];
+        if transaction.authorization_list().is_none() {
+            return transaction.to_tx_env();
+        }
+        if let Some(env) = self.set_code_envs.read().get(&tx) {
+            return env.clone();
+        }
+        let env: TxEnv = transaction.to_tx_env();
+        self.set_code_envs.write().insert(tx, env.clone());
+        env
     }
 
     fn refuse(
@@ -231,7 +270,13 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
         view: View<'w, Committed>,
     ) -> Result<Execution<Output>, Interrupt<ExecutionError>> {
         let at_head = view.at_head;
-        let (reads, result) = worker.transact(self.transactions[tx.as_usize()].to_tx_env(), view);
+        let gas_limit = self.transactions[tx.as_usize()].gas_limit();
+        if at_head && view.committed(|committed| self.lacks_room(gas_limit, committed).is_some()) {
+            // As in order: a transaction that does not fit is not even looked at.
+            let (reads, writes) = (Vec::new(), Vec::new());
+            return Ok(Execution { reads, writes, output: Output::NoRoom });
+        }
+        let (reads, result) = worker.transact(self.tx_env(tx), view);
         let (output, writes) = match result {
             Ok((result, fee, state)) => {
                 let (writes, beneficiary) = self.writes(&state);
@@ -263,12 +308,12 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
     ) -> Verdict<ExecutionError> {
         let transaction = &self.transactions[tx.as_usize()];
         let gas_limit = transaction.gas_limit();
-        let available = self.env.block_env.gas_limit - committed.gas_used;
-        if gas_limit.min(revm::context::Cfg::tx_gas_limit_cap(&self.env.cfg_env)) > available {
+        if let Some(available) = self.lacks_room(gas_limit, committed) {
             let reason = TransactionError::BlockGasExceeded { gas_limit, available };
             return self.refuse(committed, tx, reason);
         }
         let ran = match &mut execution.output {
+            Output::NoRoom => unreachable!("room is only ever taken, never given back"),
             Output::Invalid(reason) => {
                 let reason = TransactionError::Invalid(reason.clone());
                 return self.refuse(committed, tx, reason);
@@ -327,8 +372,14 @@ impl<'a, P: ParentState> WorkerDb<'a, P> {
         view
     }
 
+    fn keep_up(&mut self) -> Result<(), DbInterrupt> {
+        let goes_on = self.view.as_mut().is_none_or(|view| view.keep_up(&self.reads));
+        if goes_on { Ok(()) } else { Err(DbInterrupt::AtHead) }
+    }
+
     /// What the block's earlier transactions left at `location`, taken down as read.
     fn find(&mut self, location: Location) -> Result<Option<Value>, DbInterrupt> {
+        self.keep_up()?;
         match self.view().find(&location) {
             Found::Parent => Ok(None),
             Found::Estimate(other) => Err(DbInterrupt::After(other)),
@@ -343,7 +394,8 @@ impl<'a, P: ParentState> WorkerDb<'a, P> {
         self.reads.push(Read { location, source: None, value });
     }
 
-    fn read_beneficiary(&self) -> Result<Option<AccountInfo>, DbInterrupt> {
+    fn read_beneficiary(&mut self) -> Result<Option<AccountInfo>, DbInterrupt> {
+        self.keep_up()?;
         let view = self.view();
         if !view.at_head {
             return Err(DbInterrupt::AtHead);
@@ -363,7 +415,11 @@ impl<P: ParentState> Database for WorkerDb<'_, P> {
         if let Some(Value::Account(account)) = self.find(location)? {
             return Ok(account.as_ref().map(account_info));
         }
-        let info = self.block.parent.basic_ref(address).map_err(DbInterrupt::Failed)?;
+        let mut info = self.block.parent.basic_ref(address).map_err(DbInterrupt::Failed)?;
+        // As the reference has it: a zero hash stands for no code.
+        if let Some(info) = info.as_mut().filter(|info| info.code_hash.is_zero()) {
+            info.code_hash = KECCAK256_EMPTY;
+        }
         self.read_parent(location, Value::Account(info.as_ref().map(state_of)));
         Ok(info)
     }
@@ -405,7 +461,7 @@ impl<P: ParentState> fmt::Debug for Worker<'_, P> {
 }
 
 type TransactResult = Result<
-    (revm::context::result::ExecutionResult, U256, EvmState),
+    (revm::context::result::ExecutionResult, Option<U256>, EvmState),
     EVMError<DbInterrupt, InvalidTransaction>,
 >;
 
@@ -423,15 +479,30 @@ impl<'a, P: ParentState> Worker<'a, P> {
     }
 }
 
+/// Gas of JUMPDEST (yellow paper, G_jumpdest).
+const JUMPDEST_GAS: u16 = 1;
+
+/// JUMPDEST, which does nothing, and which no loop can do without: the place to look whether a
+/// long run still makes sense.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is revm's")]
+fn jumpdest<P: ParentState>(
+    context: InstructionContext<'_, WorkerContext<'_, P>, EthInterpreter>,
+) -> Result<(), InstructionResult> {
+    context.host.journaled_state.database.keep_up().map_err(|interrupt| {
+        *context.host.error() = Err(ContextError::Db(interrupt));
+        InstructionResult::FatalExternalError
+    })
+}
+
 /// revm's mainnet rules, except that the fee is not paid to the beneficiary but kept apart.
 struct FeesApart<'a, P> {
-    fee: Cell<U256>,
+    fee: Cell<Option<U256>>,
     evm: std::marker::PhantomData<&'a P>,
 }
 
 impl<P> Default for FeesApart<'_, P> {
     fn default() -> Self {
-        Self { fee: Cell::new(U256::ZERO), evm: std::marker::PhantomData }
+        Self { fee: Cell::new(None), evm: std::marker::PhantomData }
     }
 }
 
@@ -447,6 +518,9 @@ impl<'a, P: ParentState> Handler for FeesApart<'a, P> {
     ) -> Result<(), Self::Error> {
         use revm::context::{Block, Transaction};
         let context = evm.ctx_ref();
+        if context.cfg().is_fee_charge_disabled() {
+            return Ok(());
+        }
         let base_fee = u128::from(context.block().basefee());
         let price = context.tx().effective_gas_price(base_fee);
         // EIP-1559 burns the base fee.
@@ -457,7 +531,7 @@ impl<'a, P: ParentState> Handler for FeesApart<'a, P> {
         };
         let gas = result.gas();
         let used = gas.used().saturating_sub(gas.reservoir());
-        self.fee.set(U256::from(price) * U256::from(used));
+        self.fee.set(Some(U256::from(price * u128::from(used))));
         Ok(())
     }
 }

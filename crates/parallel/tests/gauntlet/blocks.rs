@@ -138,12 +138,12 @@ pub(crate) struct Gauntlet {
 }
 
 pub(crate) struct TestBlock {
-    header: Header,
-    env: EvmEnv,
+    pub(crate) header: Header,
+    pub(crate) env: EvmEnv,
     withdrawals: Option<Vec<Withdrawal>>,
     ommers: Vec<Header>,
-    transactions: Vec<RecoveredTransaction>,
-    invalid: InvalidTransactions,
+    pub(crate) transactions: Vec<RecoveredTransaction>,
+    pub(crate) invalid: InvalidTransactions,
 }
 
 impl TestBlock {
@@ -496,6 +496,6 @@ struct Draft {
 }
 
 /// The sender is given beside the transaction, so any signature does.
-fn sign<T: SignableTransaction<Signature>>(tx: T) -> Signed<T> {
+pub(crate) fn sign<T: SignableTransaction<Signature>>(tx: T) -> Signed<T> {
     tx.into_signed(Signature::test_signature())
 }

@@ -7,7 +7,10 @@
 //! does. `HEDDLE_GAUNTLET_BLOCKS` sets how many blocks,
 //! `HEDDLE_GAUNTLET_SEED` where to begin; a failure prints the seed to begin at.
 
+#![allow(clippy::print_stdout, reason = "a test says what it has seen")]
+
 mod blocks;
+mod hostile;
 mod oracle;
 mod state;
 
