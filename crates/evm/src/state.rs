@@ -106,6 +106,16 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         })
     }
 
+    /// The account as the block so far left it.
+    pub(crate) fn account(&mut self, address: Address) -> Result<Option<AccountState>, StateError> {
+        Ok(self.load(address)?.now)
+    }
+
+    /// Makes room for so many accounts more.
+    pub fn reserve(&mut self, accounts: usize) {
+        self.accounts.reserve(accounts);
+    }
+
     /// Makes `now` the state of the account. `wiped` drops all storage written or read before.
     pub fn set_account(
         &mut self,

@@ -66,7 +66,7 @@ pub(crate) trait Transactions: Sync {
         &self,
         committed: &mut Self::Committed,
         tx: TxIndex,
-        execution: &mut Execution<Self::Output>,
+        output: Self::Output,
     ) -> Verdict<Self::Error>;
 }
 
@@ -147,7 +147,7 @@ impl<'a, T: Transactions> Engine<'a, T> {
     ) -> Self {
         Self {
             transactions,
-            memory: VersionedMemory::new(),
+            memory: VersionedMemory::new(predecessors.len()),
             slots: predecessors.iter().map(|_| Mutex::new(None)).collect(),
             scheduler: Scheduler::new(predecessors),
             commit: Mutex::new(()),
@@ -309,12 +309,13 @@ impl<'a, T: Transactions> Engine<'a, T> {
                 drop((slot, guard));
                 return self.run(tx, worker, log);
             }
-            let Some(execution) = slot.as_mut() else {
+            // Nobody looks at it again, and what it frees serves the transactions to come.
+            let Some(Execution { writes, output, .. }) = slot.take() else {
                 unreachable!("transaction {tx} counts as executed, so it has a result")
             };
-            match self.transactions.commit(&mut self.committed.lock(), tx, execution) {
+            match self.transactions.commit(&mut self.committed.lock(), tx, output) {
                 Verdict::Keep => {}
-                Verdict::Leave => self.memory.remove(tx, &execution.writes),
+                Verdict::Leave => self.memory.remove(tx, &writes),
                 Verdict::Stop(error) => return self.fail(error),
             }
             self.scheduler.committed(tx);

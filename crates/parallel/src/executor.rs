@@ -190,6 +190,7 @@ fn apply<P: ParentState>(
     writes: FinalWrites,
     code: B256Map<Bytecode>,
 ) -> Result<(), heddle_evm::StateError> {
+    state.reserve(writes.accounts.len());
     let wiped = |address: &Address| writes.wipes.contains_key(address);
     for (address, account) in &writes.accounts {
         state.set_account(*address, *account, wiped(address))?;

@@ -68,9 +68,13 @@ pub(crate) struct StaleRead {
 }
 
 impl VersionedMemory {
-    pub(crate) fn new() -> Self {
+    /// For a block of so many transactions.
+    pub(crate) fn new(transactions: usize) -> Self {
+        // A transaction writes its sender and, mostly, one thing more.
+        let capacity = 2 * transactions / SHARDS;
+        let shard = || HashMap::with_capacity_and_hasher(capacity, Default::default());
         Self {
-            shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(HashMap::default()))).collect(),
+            shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(shard()))).collect(),
             hasher: DefaultHashBuilder::default(),
             wipes: AtomicBool::new(false),
         }

@@ -146,13 +146,8 @@ impl Transactions for Programs {
         Ok(Execution { reads, writes: all, output: (!left_out).then_some(sum) })
     }
 
-    fn commit(
-        &self,
-        committed: &mut u64,
-        _tx: TxIndex,
-        execution: &mut Execution<Option<u64>>,
-    ) -> Verdict<()> {
-        match execution.output {
+    fn commit(&self, committed: &mut u64, _tx: TxIndex, output: Option<u64>) -> Verdict<()> {
+        match output {
             Some(sum) => {
                 *committed += sum;
                 Verdict::Keep

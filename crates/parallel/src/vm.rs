@@ -35,7 +35,6 @@ use std::{cell::Cell, fmt};
 
 /// What running one transaction gave.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
 pub(crate) enum Output {
     Ran(Ran),
     /// The transaction cannot be at this place.
@@ -50,7 +49,9 @@ pub(crate) struct Ran {
     success: bool,
     gas_used: u64,
     logs: Vec<Log>,
-    bloom: Bloom,
+    /// The bloom of the logs, if there are any. Behind a pointer, because most transactions of
+    /// most blocks have none and 256 bytes for each would double what a block keeps in memory.
+    bloom: Option<Box<Bloom>>,
     /// What the beneficiary gets, in wei; `None` where fees are switched off.
     fee: Option<U256>,
     beneficiary: BeneficiaryWrite,
@@ -282,7 +283,7 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
                 let (writes, beneficiary) = self.writes(&state);
                 let (success, gas_used) = (result.is_success(), result.tx_gas_used());
                 let logs = result.into_logs();
-                let bloom = logs.iter().collect();
+                let bloom = (!logs.is_empty()).then(|| Box::new(logs.iter().collect()));
                 (Output::Ran(Ran { success, gas_used, logs, bloom, fee, beneficiary }), writes)
             }
             Err(EVMError::Transaction(reason)) => (Output::Invalid(reason), Vec::new()),
@@ -304,7 +305,7 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
         &self,
         committed: &mut Committed,
         tx: TxIndex,
-        execution: &mut Execution<Output>,
+        output: Output,
     ) -> Verdict<ExecutionError> {
         let transaction = &self.transactions[tx.as_usize()];
         let gas_limit = transaction.gas_limit();
@@ -312,10 +313,10 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
             let reason = TransactionError::BlockGasExceeded { gas_limit, available };
             return self.refuse(committed, tx, reason);
         }
-        let ran = match &mut execution.output {
+        let ran = match output {
             Output::NoRoom => unreachable!("room is only ever taken, never given back"),
             Output::Invalid(reason) => {
-                let reason = TransactionError::Invalid(reason.clone());
+                let reason = TransactionError::Invalid(reason);
                 return self.refuse(committed, tx, reason);
             }
             Output::Ran(ran) => ran,
@@ -333,8 +334,8 @@ impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
             transaction.tx_type(),
             ran.success,
             committed.gas_used,
-            std::mem::take(&mut ran.logs),
-            ran.bloom,
+            ran.logs,
+            ran.bloom.map_or(Bloom::ZERO, |bloom| *bloom),
         ));
         Verdict::Keep
     }
