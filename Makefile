@@ -7,7 +7,8 @@ CARGO ?= cargo
 PORT ?= 8545
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-rust test-model test-clients bench replay lint fmt fixtures contracts clients
+DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
+.PHONY: help run test test-fast test-rust test-model test-clients conformance bench replay lint fmt fixtures contracts clients
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,9 @@ clients: tests/node_modules/.package-lock.json
 
 tests/node_modules/.package-lock.json: tests/package.json tests/package-lock.json
 	npm ci --prefix tests --no-audit --no-fund
+
+conformance: ## Runs all Ethereum blockchain tests below DIR (a directory or .tar.zst) through the import path
+	$(CARGO) run --release --locked -p heddle-conformance -- $(DIR)
 
 bench: clients ## Measures sequential against parallel execution
 	$(CARGO) build --release --locked --bin heddle

@@ -89,16 +89,33 @@ pub(crate) struct Node {
     #[arg(long = "http.addr", value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), help_heading = "JSON-RPC")]
     pub(crate) http_address: IpAddr,
     /// Port of HTTP and WebSocket; 0 takes a free one.
-    #[arg(long = "http.port", alias = "port", value_name = "PORT", default_value_t = 8545, help_heading = "JSON-RPC")]
+    #[arg(
+        long = "http.port",
+        alias = "port",
+        value_name = "PORT",
+        default_value_t = 8545,
+        help_heading = "JSON-RPC"
+    )]
     pub(crate) http_port: u16,
     /// Namespaces served, separated by commas, or "all" [default: eth,net,web3; with --dev all].
     #[arg(long = "http.api", value_name = "LIST", help_heading = "JSON-RPC")]
     pub(crate) http_api: Option<Apis>,
     /// Web origins whose pages may call the node, separated by commas [with --dev: any].
-    #[arg(long = "http.corsdomain", value_name = "LIST", value_delimiter = ',', help_heading = "JSON-RPC")]
+    #[arg(
+        long = "http.corsdomain",
+        value_name = "LIST",
+        value_delimiter = ',',
+        help_heading = "JSON-RPC"
+    )]
     pub(crate) http_cors: Vec<String>,
     /// Host names that requests may address, separated by commas; "*" for any.
-    #[arg(long = "http.vhosts", value_name = "LIST", value_delimiter = ',', default_value = "localhost", help_heading = "JSON-RPC")]
+    #[arg(
+        long = "http.vhosts",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "localhost",
+        help_heading = "JSON-RPC"
+    )]
     pub(crate) http_hosts: Vec<String>,
 
     /// Seconds between blocks; fractions are fine [with --dev: a block for every transaction].

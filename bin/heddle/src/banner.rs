@@ -34,7 +34,9 @@ impl Banner<'_> {
         println!("  Workers     {}", chain.workers());
         match self.datadir {
             Some(path) => println!("  Store       {}", path.display()),
-            None => println!("  Store       in memory: gone when the node stops (--datadir keeps it)"),
+            None => {
+                println!("  Store       in memory: gone when the node stops (--datadir keeps it)");
+            }
         }
         println!();
         println!("  Stop with Ctrl-C.");

@@ -34,7 +34,16 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
 fn print_head() {
     println!(
         "{:<12} {:>7} {:>7} {:>10} {:>14} {:>12} {:>8} {:>9} {:>9} {:>9}",
-        "workload", "txs", "workers", "bare ms", "sequential ms", "parallel ms", "speed-up", "over bare", "conflicts", "Mgas/s"
+        "workload",
+        "txs",
+        "workers",
+        "bare ms",
+        "sequential ms",
+        "parallel ms",
+        "speed-up",
+        "over bare",
+        "conflicts",
+        "Mgas/s"
     );
 }
 

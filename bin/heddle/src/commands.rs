@@ -29,7 +29,8 @@ async fn run_node(args: args::Node) -> anyhow::Result<()> {
     // Before the node is there, so that a signal during start-up is not lost.
     let stop = StopSignals::install()?;
     let node = Node::start(config(args, &accounts)?).await?;
-    Banner { node: &node, accounts: &accounts, mnemonic, datadir: datadir.as_deref(), mining }.print();
+    Banner { node: &node, accounts: &accounts, mnemonic, datadir: datadir.as_deref(), mining }
+        .print();
     stop.received().await;
     tracing::info!("stopping");
     match tokio::time::timeout(STOP_TIME_MAX, node.stop()).await {
@@ -47,10 +48,7 @@ fn describe_mining(args: &args::Node) -> String {
     }
 }
 
-fn config(
-    args: args::Node,
-    accounts: &[heddle_node::DevAccount],
-) -> Result<NodeConfig, NodeError> {
+fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<NodeConfig, NodeError> {
     let chain = match (&args.genesis, &args.datadir) {
         _ if args.dev => ChainSource::dev(),
         (Some(genesis), _) => ChainSource::from_file(genesis)?,

@@ -24,9 +24,7 @@ impl Room {
             bytes: spec
                 .rlp_block_size_max(timestamp)
                 .map_or(usize::MAX, |max| max.saturating_sub(BLOCK_OVERHEAD_BYTES)),
-            blobs: spec
-                .blob_params_at(timestamp)
-                .map_or(0, |params| params.max_blob_count),
+            blobs: spec.blob_params_at(timestamp).map_or(0, |params| params.max_blob_count),
         }
     }
 
@@ -68,8 +66,5 @@ pub(crate) fn candidates(
 
 /// As the executor wants them.
 pub(crate) fn for_block(candidates: &[Arc<PooledTx>]) -> Vec<RecoveredTransaction> {
-    candidates
-        .iter()
-        .map(|tx| tx.into_block_transaction())
-        .collect()
+    candidates.iter().map(|tx| tx.into_block_transaction()).collect()
 }

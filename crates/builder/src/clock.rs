@@ -13,9 +13,7 @@ pub(crate) struct Clock {
 }
 
 fn system_s() -> i128 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i128::from(since.as_secs()))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i128::from(since.as_secs()))
 }
 
 impl Clock {
@@ -49,9 +47,7 @@ impl Clock {
 
     /// The timestamp of a block on a parent with timestamp `parent`, without using it up.
     pub(crate) fn peek(&self, parent: u64) -> u64 {
-        self.next
-            .unwrap_or_else(|| self.now())
-            .max(parent.saturating_add(1))
+        self.next.unwrap_or_else(|| self.now()).max(parent.saturating_add(1))
     }
 
     /// A block with this timestamp was made.
@@ -96,13 +92,7 @@ mod tests {
     #[test]
     fn a_timestamp_not_after_the_head_is_refused() {
         let mut clock = Clock::default();
-        assert!(matches!(
-            clock.set_next(7, 7),
-            Err(MineError::TimestampTooOld { .. })
-        ));
-        assert!(matches!(
-            clock.advance(u64::MAX),
-            Err(MineError::ClockOverflow(_))
-        ));
+        assert!(matches!(clock.set_next(7, 7), Err(MineError::TimestampTooOld { .. })));
+        assert!(matches!(clock.advance(u64::MAX), Err(MineError::ClockOverflow(_))));
     }
 }

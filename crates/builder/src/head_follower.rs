@@ -12,7 +12,7 @@ pub(crate) struct Accounts<'a>(pub(crate) &'a State);
 
 impl AccountReader for Accounts<'_> {
     fn account(&self, address: Address) -> Result<SenderState, PoolStateError> {
-        sender_state(self.0, address).map_err(|error| PoolStateError(error.to_string().into()))
+        sender_state(self.0, address).map_err(|error| PoolStateError(error.to_string()))
     }
 }
 
@@ -42,13 +42,8 @@ pub(crate) fn changed_accounts(
     state: &State,
     changes: &StateChanges,
 ) -> Result<Vec<(Address, SenderState)>, StateError> {
-    let changed = changes
-        .accounts
-        .iter()
-        .filter(|(_, change)| change.before != change.after);
-    changed
-        .map(|(address, _)| Ok((*address, sender_state(state, *address)?)))
-        .collect()
+    let changed = changes.accounts.iter().filter(|(_, change)| change.before != change.after);
+    changed.map(|(address, _)| Ok((*address, sender_state(state, *address)?))).collect()
 }
 
 /// The rules that a transaction for the next block must obey.

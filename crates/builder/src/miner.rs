@@ -140,14 +140,9 @@ impl Miner {
         });
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let worker = Worker::new(shared.clone(), received);
-        let thread = std::thread::Builder::new()
-            .name("heddle-miner".into())
-            .spawn(move || worker.run())?;
-        Ok(Arc::new(Self {
-            shared,
-            commands,
-            thread: Mutex::new(Some(thread)),
-        }))
+        let thread =
+            std::thread::Builder::new().name("heddle-miner".into()).spawn(move || worker.run())?;
+        Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)) }))
     }
 
     /// The pool that this miner empties.
@@ -188,10 +183,7 @@ impl Miner {
             self.shared.submissions.fetch_add(1, Ordering::Release);
             self.wake();
         }
-        results
-            .into_iter()
-            .map(|result| result.map(|added| added.hash))
-            .collect()
+        results.into_iter().map(|result| result.map(|added| added.hash)).collect()
     }
 
     fn wake(&self) {
@@ -208,9 +200,7 @@ impl Miner {
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, MineError> {
         let (reply, answer) = oneshot::channel();
-        self.commands
-            .try_send(command(reply))
-            .map_err(|_| MineError::Stopped)?;
+        self.commands.try_send(command(reply)).map_err(|_| MineError::Stopped)?;
         answer.await.map_err(|_| MineError::Stopped)
     }
 
@@ -223,18 +213,9 @@ impl Miner {
         timestamp: Option<u64>,
     ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
         if count > BLOCKS_PER_REQUEST_MAX {
-            return Err(MineError::TooManyBlocks {
-                asked: count,
-                max: BLOCKS_PER_REQUEST_MAX,
-            });
+            return Err(MineError::TooManyBlocks { asked: count, max: BLOCKS_PER_REQUEST_MAX });
         }
-        self.ask(|reply| Command::Mine {
-            count,
-            interval_s,
-            timestamp,
-            reply,
-        })
-        .await?
+        self.ask(|reply| Command::Mine { count, interval_s, timestamp, reply }).await?
     }
 
     /// The block that would be made now. Made anew only if the head or the pool has changed.
@@ -249,11 +230,7 @@ impl Miner {
             return Ok(cache.block.clone());
         }
         let block = Arc::new(self.shared.produce()?.0);
-        *pending = Some(PendingCache {
-            head,
-            submissions,
-            block: block.clone(),
-        });
+        *pending = Some(PendingCache { head, submissions, block: block.clone() });
         Ok(block)
     }
 
@@ -278,9 +255,7 @@ impl Miner {
     /// Switches interval mode.
     pub fn set_interval(&self, interval: Option<Duration>) -> Result<(), MineError> {
         *self.shared.interval.lock() = interval.filter(|interval| !interval.is_zero());
-        self.commands
-            .try_send(Command::IntervalChanged)
-            .map_err(|_| MineError::Stopped)
+        self.commands.try_send(Command::IntervalChanged).map_err(|_| MineError::Stopped)
     }
 
     /// Moves the clock forward; gives the whole offset from the system's clock in seconds.

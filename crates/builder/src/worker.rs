@@ -82,13 +82,10 @@ impl Worker {
     pub(crate) fn run(mut self) {
         self.schedule_interval();
         loop {
-            let wake_at = [Some(self.housekeeping), self.due, self.retry]
-                .into_iter()
-                .flatten()
-                .min();
-            let wait = wake_at.map_or(HOUSEKEEPING_INTERVAL, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
+            let wake_at =
+                [Some(self.housekeeping), self.due, self.retry].into_iter().flatten().min();
+            let wait = wake_at
+                .map_or(HOUSEKEEPING_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
             match self.commands.recv_timeout(wait) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(command) => self.obey(command),
@@ -106,12 +103,7 @@ impl Worker {
                 self.mine_pending();
             }
             Command::IntervalChanged => self.schedule_interval(),
-            Command::Mine {
-                count,
-                interval_s,
-                timestamp,
-                reply,
-            } => {
+            Command::Mine { count, interval_s, timestamp, reply } => {
                 // Nobody waiting for the answer any more is fine, here and below.
                 let _ = reply.send(self.mine_count(count, interval_s, timestamp));
             }
@@ -122,11 +114,7 @@ impl Worker {
     }
 
     fn schedule_interval(&mut self) {
-        self.due = self
-            .shared
-            .interval
-            .lock()
-            .map(|interval| Instant::now() + interval);
+        self.due = self.shared.interval.lock().map(|interval| Instant::now() + interval);
     }
 
     fn do_what_is_due(&mut self) {
@@ -135,9 +123,7 @@ impl Worker {
             // From the time it was due, so that blocks keep their pace; but after a stall the
             // missed ones are not made up for.
             let interval = *self.shared.interval.lock();
-            self.due = interval
-                .zip(self.due)
-                .map(|(interval, due)| (due + interval).max(now));
+            self.due = interval.zip(self.due).map(|(interval, due)| (due + interval).max(now));
             if let Err(error) = self.mine_one() {
                 tracing::error!(%error, "no block was made");
             }
@@ -200,10 +186,7 @@ impl Worker {
     ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
         let head_timestamp = || self.shared.chain.head().header.timestamp;
         if let Some(timestamp) = timestamp {
-            self.shared
-                .clock
-                .lock()
-                .set_next(timestamp, head_timestamp())?;
+            self.shared.clock.lock().set_next(timestamp, head_timestamp())?;
         }
         let mut blocks = Vec::new();
         for index in 0..count {
@@ -224,11 +207,8 @@ impl Worker {
         let block = self.shared.chain.commit(produced)?;
         self.shared.clock.lock().used(block.header.timestamp);
         let rules = self.shared.rules();
-        let mined: Vec<TxHash> = block
-            .transactions
-            .iter()
-            .map(|tx| *tx.inner().tx_hash())
-            .collect();
+        let mined: Vec<TxHash> =
+            block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect();
         let state = self.shared.chain.latest_state();
         match changed_accounts(&state, &changes) {
             Ok(changed) => self.shared.pool.on_new_head(rules, changed, &mined),
@@ -252,10 +232,7 @@ impl Worker {
 
     fn reread_pool(&self) -> Result<(), MineError> {
         let state = self.shared.chain.latest_state();
-        let reread = self
-            .shared
-            .pool
-            .on_state_replaced(self.shared.rules(), &Accounts(&state));
+        let reread = self.shared.pool.on_state_replaced(self.shared.rules(), &Accounts(&state));
         reread.map_err(|error| {
             MineError::Chain(heddle_evm::StateError::new(error.to_string()).into())
         })
@@ -286,11 +263,7 @@ impl Worker {
         let id = U256::from(self.snapshots_taken);
         self.snapshots_taken += 1;
         let clock_offset_s = self.shared.clock.lock().offset_s();
-        let snapshot = Snapshot {
-            number: head.number(),
-            hash: head.hash(),
-            clock_offset_s,
-        };
+        let snapshot = Snapshot { number: head.number(), hash: head.hash(), clock_offset_s };
         self.snapshots.insert(id, snapshot);
         if self.snapshots.len() > SNAPSHOTS_MAX {
             self.snapshots.pop_first();

@@ -65,20 +65,14 @@ impl BlobSchedule {
                 }
             };
             let is_osaka_active = config.osaka_time.is_some_and(|osaka| osaka <= time);
-            schedule
-                .entries
-                .push((time, with_fork_rules(params, is_osaka_active)));
+            schedule.entries.push((time, with_fork_rules(params, is_osaka_active)));
         }
         Ok(schedule)
     }
 
     /// The parameters in force at `timestamp` (seconds), `None` before Cancun.
     pub(crate) fn at(&self, timestamp: u64) -> Option<BlobParams> {
-        let active = self
-            .entries
-            .iter()
-            .rev()
-            .find(|(time, _)| *time <= timestamp);
+        let active = self.entries.iter().rev().find(|(time, _)| *time <= timestamp);
         active.map(|(_, params)| *params)
     }
 }
@@ -91,35 +85,20 @@ fn with_fork_rules(params: BlobParams, is_osaka_active: bool) -> BlobParams {
             .with_max_blobs_per_tx(params.max_blob_count.min(MAX_BLOBS_PER_TX_FUSAKA))
             .with_blob_base_cost(BLOB_BASE_COST)
     } else {
-        params
-            .with_max_blobs_per_tx(params.max_blob_count)
-            .with_blob_base_cost(0)
+        params.with_max_blobs_per_tx(params.max_blob_count).with_blob_base_cost(0)
     }
 }
 
 fn check(name: &str, params: &BlobParams) -> Result<(), ChainSpecError> {
     let wrong = |field: &str, reason: String| {
-        Err(ChainSpecError::invalid(
-            format!("config.blobSchedule.{name}.{field}"),
-            reason,
-        ))
+        Err(ChainSpecError::invalid(format!("config.blobSchedule.{name}.{field}"), reason))
     };
-    let BlobParams {
-        target_blob_count: target,
-        max_blob_count: max,
-        ..
-    } = *params;
+    let BlobParams { target_blob_count: target, max_blob_count: max, .. } = *params;
     if max == 0 || max > BLOBS_PER_BLOCK_MAX {
-        return wrong(
-            "max",
-            format!("must be between 1 and {BLOBS_PER_BLOCK_MAX}, but is {max}"),
-        );
+        return wrong("max", format!("must be between 1 and {BLOBS_PER_BLOCK_MAX}, but is {max}"));
     }
     if target > max {
-        return wrong(
-            "target",
-            format!("must not exceed max, but {target} is more than {max}"),
-        );
+        return wrong("target", format!("must not exceed max, but {target} is more than {max}"));
     }
     if params.update_fraction == 0 {
         return wrong("baseFeeUpdateFraction", "must not be 0".to_owned());
@@ -141,11 +120,7 @@ mod tests {
     }
 
     fn params(target: u64, max: u64) -> BlobParams {
-        BlobParams {
-            target_blob_count: target,
-            max_blob_count: max,
-            ..BlobParams::cancun()
-        }
+        BlobParams { target_blob_count: target, max_blob_count: max, ..BlobParams::cancun() }
     }
 
     #[test]
@@ -161,19 +136,14 @@ mod tests {
     #[test]
     fn osaka_keeps_the_listed_counts_of_prague_and_adds_its_own_limits() {
         let mut config = config();
-        config
-            .blob_schedule
-            .insert("Prague".to_owned(), params(12, 20));
+        config.blob_schedule.insert("Prague".to_owned(), params(12, 20));
         let schedule = BlobSchedule::from_config(&config).unwrap();
         let prague = schedule.at(20).unwrap();
         assert_eq!((prague.max_blob_count, prague.max_blobs_per_tx), (20, 20));
         assert_eq!(prague.blob_base_cost, 0);
         let osaka = schedule.at(30).unwrap();
         assert_eq!((osaka.target_blob_count, osaka.max_blob_count), (12, 20));
-        assert_eq!(
-            (osaka.max_blobs_per_tx, osaka.blob_base_cost),
-            (6, BLOB_BASE_COST)
-        );
+        assert_eq!((osaka.max_blobs_per_tx, osaka.blob_base_cost), (6, BLOB_BASE_COST));
     }
 
     #[test]
@@ -182,12 +152,8 @@ mod tests {
         config.osaka_time = Some(20);
         config.bpo1_time = Some(20);
         config.bpo2_time = Some(40);
-        config
-            .blob_schedule
-            .insert("bpo1".to_owned(), params(10, 15));
-        config
-            .blob_schedule
-            .insert("bpo2".to_owned(), params(14, 21));
+        config.blob_schedule.insert("bpo1".to_owned(), params(10, 15));
+        config.blob_schedule.insert("bpo2".to_owned(), params(14, 21));
         let schedule = BlobSchedule::from_config(&config).unwrap();
         assert_eq!(schedule.at(20).unwrap().max_blob_count, 15);
         assert_eq!(schedule.at(40).unwrap().max_blob_count, 21);
@@ -198,9 +164,7 @@ mod tests {
         let mut config = config();
         config.bpo1_time = Some(40);
         config.amsterdam_time = Some(50);
-        config
-            .blob_schedule
-            .insert("bpo1".to_owned(), params(10, 15));
+        config.blob_schedule.insert("bpo1".to_owned(), params(10, 15));
         let schedule = BlobSchedule::from_config(&config).unwrap();
         assert_eq!(schedule.at(50), schedule.at(40));
     }

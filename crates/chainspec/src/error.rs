@@ -34,9 +34,6 @@ pub enum ChainSpecError {
 impl ChainSpecError {
     /// A value at `path` that is wrong for `reason`.
     pub(crate) fn invalid(path: impl Into<String>, reason: impl Display) -> Self {
-        Self::Invalid {
-            path: path.into(),
-            reason: reason.to_string(),
-        }
+        Self::Invalid { path: path.into(), reason: reason.to_string() }
     }
 }

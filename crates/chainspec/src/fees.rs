@@ -40,10 +40,7 @@ impl ChainSpec {
         // A header that was not validated may claim anything; the sums must not overflow.
         let used_max = BLOBS_PER_BLOCK_MAX * DATA_GAS_PER_BLOB;
         let used = parent.blob_gas_used.unwrap_or_default().min(used_max);
-        let excess = parent
-            .excess_blob_gas
-            .unwrap_or_default()
-            .min(u64::MAX - used);
+        let excess = parent.excess_blob_gas.unwrap_or_default().min(u64::MAX - used);
         let base_fee = parent.base_fee_per_gas.unwrap_or_default();
         Some(params.next_block_excess_blob_gas_osaka(excess, used, base_fee))
     }
@@ -118,10 +115,7 @@ mod tests {
             gas_used: 30_000_000,
             ..Default::default()
         };
-        assert_eq!(
-            spec.next_base_fee(&parent(MAINNET_LONDON_BLOCK - 2, None)),
-            None
-        );
+        assert_eq!(spec.next_base_fee(&parent(MAINNET_LONDON_BLOCK - 2, None)), None);
         let first = spec.next_base_fee(&parent(MAINNET_LONDON_BLOCK - 1, None));
         assert_eq!(first, Some(1_000_000_000));
         let second = spec.next_base_fee(&parent(MAINNET_LONDON_BLOCK, first));
@@ -145,15 +139,9 @@ mod tests {
             let next = excess(MAINNET_CANCUN_TIMESTAMP, 0, used * BLOB, 1_000_000_000);
             assert_eq!(next, Some(expected * BLOB));
         }
-        assert_eq!(
-            excess(MAINNET_CANCUN_TIMESTAMP, 5 * BLOB, 0, 7),
-            Some(2 * BLOB)
-        );
+        assert_eq!(excess(MAINNET_CANCUN_TIMESTAMP, 5 * BLOB, 0, 7), Some(2 * BLOB));
         // The first Prague block already has Prague's target of 6.
-        assert_eq!(
-            excess(MAINNET_PRAGUE_TIMESTAMP, 5 * BLOB, 6 * BLOB, 7),
-            Some(5 * BLOB)
-        );
+        assert_eq!(excess(MAINNET_PRAGUE_TIMESTAMP, 5 * BLOB, 6 * BLOB, 7), Some(5 * BLOB));
         // A parent from before Cancun has neither field.
         let spec = ChainSpec::mainnet();
         let next = spec.next_excess_blob_gas(&Header::default(), MAINNET_CANCUN_TIMESTAMP);
@@ -167,24 +155,15 @@ mod tests {
         // A blob costs 131072 gas at the least price of 1 wei; the reserve price is 8192 times the base fee. They meet
         // at a base fee of 16 wei.
         assert_eq!(excess(osaka, 10 * BLOB, 6 * BLOB, 16), Some(10 * BLOB));
-        assert_eq!(
-            excess(osaka, 10 * BLOB, 6 * BLOB, 17),
-            Some(10 * BLOB + 6 * BLOB * 3 / 9)
-        );
+        assert_eq!(excess(osaka, 10 * BLOB, 6 * BLOB, 17), Some(10 * BLOB + 6 * BLOB * 3 / 9));
         assert_eq!(excess(prague, 10 * BLOB, 6 * BLOB, 17), Some(10 * BLOB));
         assert_eq!(excess(osaka, 10 * BLOB, 0, 1_000_000_000), Some(10 * BLOB));
         // Below the target the excess is 0 all the same.
         assert_eq!(excess(osaka, 0, 5 * BLOB, 1_000_000_000), Some(0));
         let bpo1 = MAINNET_BPO1_TIMESTAMP;
-        assert_eq!(
-            excess(bpo1, 10 * BLOB, 6 * BLOB, 17),
-            Some(10 * BLOB + 6 * BLOB * 5 / 15)
-        );
+        assert_eq!(excess(bpo1, 10 * BLOB, 6 * BLOB, 17), Some(10 * BLOB + 6 * BLOB * 5 / 15));
         // Where blobs are dear enough the old formula holds.
-        assert_eq!(
-            excess(osaka, 1_000 * BLOB, 9 * BLOB, 1_000_000_000),
-            Some(1_003 * BLOB)
-        );
+        assert_eq!(excess(osaka, 1_000 * BLOB, 9 * BLOB, 1_000_000_000), Some(1_003 * BLOB));
     }
 
     #[test]
@@ -208,11 +187,7 @@ mod tests {
         let spec = ChainSpec::mainnet();
         let fee = |timestamp, excess: u64| {
             let excess_blob_gas = Some(excess);
-            spec.blob_base_fee(&Header {
-                timestamp,
-                excess_blob_gas,
-                ..Default::default()
-            })
+            spec.blob_base_fee(&Header { timestamp, excess_blob_gas, ..Default::default() })
         };
         // From the vectors of EIP-4844: the price first reaches 2 wei at an excess of 2,314,058.
         assert_eq!(fee(MAINNET_CANCUN_TIMESTAMP, 0), Some(1));

@@ -10,14 +10,8 @@ impl ChainSpec {
     /// passed, and the block or time of the next fork, 0 where none is planned.
     pub fn fork_id(&self, genesis_hash: B256, head_number: u64, head_timestamp: u64) -> ForkId {
         let mut hash = ForkHash::from(genesis_hash);
-        let by_block = self
-            .fork_blocks()
-            .into_iter()
-            .map(|fork| (fork, head_number));
-        let by_time = self
-            .fork_times()
-            .into_iter()
-            .map(|fork| (fork, head_timestamp));
+        let by_block = self.fork_blocks().into_iter().map(|fork| (fork, head_number));
+        let by_time = self.fork_times().into_iter().map(|fork| (fork, head_timestamp));
         for (fork, head) in by_block.chain(by_time) {
             if fork > head {
                 return ForkId { hash, next: fork };
@@ -72,12 +66,7 @@ impl ChainSpec {
 }
 
 fn in_order(forks: &[Option<u64>], genesis: u64) -> Vec<u64> {
-    let mut forks: Vec<u64> = forks
-        .iter()
-        .flatten()
-        .copied()
-        .filter(|f| *f > genesis)
-        .collect();
+    let mut forks: Vec<u64> = forks.iter().flatten().copied().filter(|f| *f > genesis).collect();
     forks.sort_unstable();
     forks.dedup();
     forks
@@ -97,15 +86,8 @@ mod tests {
         (number, timestamp): (u64, u64),
         (hash, next): (u32, u64),
     ) {
-        let expected = ForkId {
-            hash: ForkHash(hash.to_be_bytes()),
-            next,
-        };
-        assert_eq!(
-            spec.fork_id(genesis, number, timestamp),
-            expected,
-            "at {number}, {timestamp}"
-        );
+        let expected = ForkId { hash: ForkHash(hash.to_be_bytes()), next };
+        assert_eq!(spec.fork_id(genesis, number, timestamp), expected, "at {number}, {timestamp}");
     }
 
     #[test]
@@ -190,10 +172,7 @@ mod tests {
         assert_eq!(spec.fork_blocks(), [0; 0]);
         assert_eq!(spec.fork_times(), [0; 0]);
         let genesis = B256::repeat_byte(7);
-        let expected = ForkId {
-            hash: ForkHash::from(genesis),
-            next: 0,
-        };
+        let expected = ForkId { hash: ForkHash::from(genesis), next: 0 };
         assert_eq!(spec.fork_id(genesis, 100, 1_800_000_000), expected);
     }
 }

@@ -27,9 +27,7 @@ impl ChainSpec {
         let is_prague = self.is_prague_active_at_timestamp(timestamp);
         let is_amsterdam = self.is_amsterdam_active_at_timestamp(timestamp);
         // Validation saw to it that a base fee fits.
-        let base_fee = genesis
-            .base_fee_per_gas
-            .and_then(|fee| u64::try_from(fee).ok());
+        let base_fee = genesis.base_fee_per_gas.and_then(|fee| u64::try_from(fee).ok());
 
         Header {
             parent_hash: genesis.parent_hash.unwrap_or_default(),
@@ -70,15 +68,8 @@ mod tests {
     }
 
     fn header(config: ChainConfig, base_fee_per_gas: Option<u128>) -> Header {
-        let genesis = Genesis {
-            config,
-            gas_limit: 5_000,
-            base_fee_per_gas,
-            ..Default::default()
-        };
-        ChainSpec::from_genesis(genesis)
-            .unwrap()
-            .genesis_header(B256::ZERO)
+        let genesis = Genesis { config, gas_limit: 5_000, base_fee_per_gas, ..Default::default() };
+        ChainSpec::from_genesis(genesis).unwrap().genesis_header(B256::ZERO)
     }
 
     #[test]
@@ -99,10 +90,7 @@ mod tests {
         assert_eq!(header(config.clone(), Some(7)).base_fee_per_gas, None);
 
         config.london_block = Some(0);
-        assert_eq!(
-            header(config.clone(), None).base_fee_per_gas,
-            Some(1_000_000_000)
-        );
+        assert_eq!(header(config.clone(), None).base_fee_per_gas, Some(1_000_000_000));
         assert_eq!(header(config.clone(), Some(7)).base_fee_per_gas, Some(7));
         assert_eq!(header(config.clone(), None).withdrawals_root, None);
 
@@ -113,26 +101,17 @@ mod tests {
 
         config.cancun_time = Some(0);
         let cancun = header(config.clone(), None);
-        assert_eq!(
-            (cancun.blob_gas_used, cancun.excess_blob_gas),
-            (Some(0), Some(0))
-        );
+        assert_eq!((cancun.blob_gas_used, cancun.excess_blob_gas), (Some(0), Some(0)));
         assert_eq!(cancun.parent_beacon_block_root, Some(B256::ZERO));
         assert_eq!(cancun.requests_hash, None);
 
         config.prague_time = Some(0);
-        assert_eq!(
-            header(config.clone(), None).requests_hash,
-            Some(EMPTY_REQUESTS_HASH)
-        );
+        assert_eq!(header(config.clone(), None).requests_hash, Some(EMPTY_REQUESTS_HASH));
 
         config.osaka_time = Some(0);
         config.amsterdam_time = Some(0);
         let amsterdam = header(config, None);
-        assert_eq!(
-            amsterdam.block_access_list_hash,
-            Some(EMPTY_BLOCK_ACCESS_LIST_HASH)
-        );
+        assert_eq!(amsterdam.block_access_list_hash, Some(EMPTY_BLOCK_ACCESS_LIST_HASH));
         assert_eq!(amsterdam.slot_number, Some(0));
     }
 }

@@ -28,10 +28,7 @@ pub(crate) fn parse(json: &str) -> Result<Genesis, ChainSpecError> {
 
     // ChainConfig takes a missing chain id for mainnet's, and so hides it.
     let presence: Presence = from_json(json)?;
-    if presence
-        .config
-        .is_none_or(|config| config.chain_id.is_none())
-    {
+    if presence.config.is_none_or(|config| config.chain_id.is_none()) {
         return Err(missing("config.chainId"));
     }
 
@@ -70,9 +67,7 @@ fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, ChainSpecErr
             _ => ChainSpecError::invalid(path, reason),
         }
     })?;
-    deserializer.end().map_err(|error| ChainSpecError::Syntax {
-        reason: error.to_string(),
-    })?;
+    deserializer.end().map_err(|error| ChainSpecError::Syntax { reason: error.to_string() })?;
     Ok(value)
 }
 
@@ -140,10 +135,7 @@ impl<'de> Deserialize<'de> for Allocation {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut accounts = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    let entry = AccountEntry {
-                        key: &key,
-                        seen: &accounts,
-                    };
+                    let entry = AccountEntry { key: &key, seen: &accounts };
                     let (address, account) = map.next_value_seed(entry)?;
                     accounts.insert(address, account);
                 }
@@ -166,14 +158,10 @@ impl<'de> DeserializeSeed<'de> for AccountEntry<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let address = self.key.parse().map_err(|error| {
-            D::Error::custom(format!(
-                "invalid address: expected 40 hexadecimal digits: {error}"
-            ))
+            D::Error::custom(format!("invalid address: expected 40 hexadecimal digits: {error}"))
         })?;
         if self.seen.contains_key(&address) {
-            return Err(D::Error::custom(format!(
-                "the account {address} is given twice"
-            )));
+            return Err(D::Error::custom(format!("the account {address} is given twice")));
         }
         let file = AccountFile::deserialize(deserializer)?;
         let account = GenesisAccount {
@@ -213,10 +201,8 @@ impl<'de> Deserialize<'de> for Storage {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut slots = BTreeMap::new();
                 while let Some(key) = map.next_key::<String>()? {
-                    let (slot, value) = map.next_value_seed(SlotEntry {
-                        key: &key,
-                        seen: &slots,
-                    })?;
+                    let (slot, value) =
+                        map.next_value_seed(SlotEntry { key: &key, seen: &slots })?;
                     slots.insert(slot, value);
                 }
                 Ok(slots)
@@ -241,9 +227,7 @@ impl<'de> DeserializeSeed<'de> for SlotEntry<'_> {
         let slot = parse_word(self.key)
             .ok_or_else(|| D::Error::custom(format!("invalid storage slot: {EXPECTED}")))?;
         if self.seen.contains_key(&slot) {
-            return Err(D::Error::custom(format!(
-                "the storage slot {slot} is given twice"
-            )));
+            return Err(D::Error::custom(format!("the storage slot {slot} is given twice")));
         }
         let text = String::deserialize(deserializer)?;
         let value = parse_word(&text)
@@ -258,9 +242,7 @@ fn parse_word(text: &str) -> Option<B256> {
     let is_word =
         !text.is_empty() && digits.len() <= 64 && digits.chars().all(|d| d.is_ascii_hexdigit());
     // Padded to full length, because the library reads an empty text as it pleases.
-    is_word
-        .then(|| format!("{digits:0>64}").parse().ok())
-        .flatten()
+    is_word.then(|| format!("{digits:0>64}").parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -285,25 +267,13 @@ mod tests {
         .unwrap();
         let ten_thousand_ether = U256::from(10_000) * U256::from(10).pow(U256::from(18));
         assert_eq!(genesis.alloc.len(), 3);
-        assert!(
-            genesis
-                .alloc
-                .values()
-                .all(|account| account.balance == ten_thousand_ether)
-        );
-        let nonces: Vec<_> = genesis
-            .alloc
-            .values()
-            .map(|account| account.nonce)
-            .collect();
+        assert!(genesis.alloc.values().all(|account| account.balance == ten_thousand_ether));
+        let nonces: Vec<_> = genesis.alloc.values().map(|account| account.nonce).collect();
         assert_eq!(nonces, [None, Some(5), Some(6)]);
         let last = &genesis.alloc[&address!("0x00000000000000000000000000000000000000cc")];
         assert_eq!(last.code, Some(Bytes::from_static(&[0x60, 0x00])));
         let word = |n: u64| B256::from(U256::from(n));
-        assert_eq!(
-            last.storage,
-            Some(BTreeMap::from([(word(1), word(2)), (word(3), word(4))])),
-        );
+        assert_eq!(last.storage, Some(BTreeMap::from([(word(1), word(2)), (word(3), word(4))])),);
     }
 
     #[test]
@@ -316,10 +286,7 @@ mod tests {
                 "parentHash": "0x0000000000000000000000000000000000000000000000000000000000000001"}"#,
         )
         .unwrap();
-        assert_eq!(
-            (genesis.nonce, genesis.timestamp, genesis.gas_limit),
-            (0x42, 9, 5000)
-        );
+        assert_eq!((genesis.nonce, genesis.timestamp, genesis.gas_limit), (0x42, 9, 5000));
         assert_eq!(genesis.difficulty, U256::from(131_072));
         assert_eq!(genesis.number, Some(3));
         assert_eq!(genesis.base_fee_per_gas, None);

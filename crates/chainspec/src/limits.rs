@@ -28,9 +28,7 @@ impl ChainSpec {
     /// The bounds follow the parent's limit, doubled where the child is the London block (EIP-1559).
     pub fn gas_limit_bounds(&self, parent: &Header) -> RangeInclusive<u64> {
         let base = if self.is_london_transition(parent) {
-            parent
-                .gas_limit
-                .saturating_mul(DEFAULT_ELASTICITY_MULTIPLIER)
+            parent.gas_limit.saturating_mul(DEFAULT_ELASTICITY_MULTIPLIER)
         } else {
             parent.gas_limit
         };
@@ -49,14 +47,12 @@ impl ChainSpec {
 
     /// The most gas a single transaction may ask for, `None` before Osaka (EIP-7825).
     pub fn transaction_gas_limit_cap(&self, timestamp: u64) -> Option<u64> {
-        self.is_osaka_active_at_timestamp(timestamp)
-            .then_some(MAX_TX_GAS_LIMIT_OSAKA)
+        self.is_osaka_active_at_timestamp(timestamp).then_some(MAX_TX_GAS_LIMIT_OSAKA)
     }
 
     /// The largest RLP encoding of a block in bytes, `None` before Osaka (EIP-7934).
     pub fn rlp_block_size_max(&self, timestamp: u64) -> Option<usize> {
-        self.is_osaka_active_at_timestamp(timestamp)
-            .then_some(RLP_BLOCK_SIZE_MAX_OSAKA)
+        self.is_osaka_active_at_timestamp(timestamp).then_some(RLP_BLOCK_SIZE_MAX_OSAKA)
     }
 
     /// The largest deployed code in bytes, `None` before Spurious Dragon (EIP-170; EIP-7954 from
@@ -65,8 +61,7 @@ impl ChainSpec {
         if self.is_amsterdam_active_at_timestamp(timestamp) {
             Some(eip7954::MAX_CODE_SIZE)
         } else {
-            self.is_spurious_dragon_active_at_block(number)
-                .then_some(eip170::MAX_CODE_SIZE)
+            self.is_spurious_dragon_active_at_block(number).then_some(eip170::MAX_CODE_SIZE)
         }
     }
 
@@ -76,8 +71,7 @@ impl ChainSpec {
         if self.is_amsterdam_active_at_timestamp(timestamp) {
             Some(eip7954::MAX_INITCODE_SIZE)
         } else {
-            self.is_shanghai_active_at_timestamp(timestamp)
-                .then_some(eip3860::MAX_INITCODE_SIZE)
+            self.is_shanghai_active_at_timestamp(timestamp).then_some(eip3860::MAX_INITCODE_SIZE)
         }
     }
 
@@ -85,10 +79,7 @@ impl ChainSpec {
     /// and its base fee from 1 gwei (EIP-1559).
     pub fn is_london_transition(&self, parent: &Header) -> bool {
         let london = self.ethereum_fork_activation(EthereumHardfork::London);
-        parent
-            .number
-            .checked_add(1)
-            .is_some_and(|number| london.active_at_block(number))
+        parent.number.checked_add(1).is_some_and(|number| london.active_at_block(number))
             && !london.active_at_block(parent.number)
     }
 }
@@ -98,11 +89,7 @@ mod tests {
     use super::*;
 
     fn parent(number: u64, gas_limit: u64) -> Header {
-        Header {
-            number,
-            gas_limit,
-            ..Default::default()
-        }
+        Header { number, gas_limit, ..Default::default() }
     }
 
     #[test]
@@ -113,16 +100,9 @@ mod tests {
             (1_000_000_000, 999_023_439, 1_000_976_561),
             (5_000, 5_000, 5_003),
             (5_120, 5_116, 5_124),
-            (
-                GAS_LIMIT_MAX,
-                GAS_LIMIT_MAX - (GAS_LIMIT_MAX / 1024 - 1),
-                GAS_LIMIT_MAX,
-            ),
+            (GAS_LIMIT_MAX, GAS_LIMIT_MAX - (GAS_LIMIT_MAX / 1024 - 1), GAS_LIMIT_MAX),
         ] {
-            assert_eq!(
-                spec.gas_limit_bounds(&parent(7, gas_limit)),
-                lowest..=highest
-            );
+            assert_eq!(spec.gas_limit_bounds(&parent(7, gas_limit)), lowest..=highest);
         }
         assert!(spec.gas_limit_bounds(&parent(7, 1_000)).is_empty());
     }

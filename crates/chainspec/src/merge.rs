@@ -23,9 +23,7 @@ pub(crate) fn first_proof_of_stake_block(genesis: &Genesis) -> Result<Option<u64
     let genesis_number = genesis.number.unwrap_or(0);
     let terminal = config.terminal_total_difficulty;
 
-    let is_shanghai_at_genesis = config
-        .shanghai_time
-        .is_some_and(|time| time <= genesis.timestamp);
+    let is_shanghai_at_genesis = config.shanghai_time.is_some_and(|time| time <= genesis.timestamp);
     if terminal == Some(U256::ZERO) || is_shanghai_at_genesis {
         return Ok(Some(0));
     }
@@ -65,13 +63,7 @@ mod tests {
     use alloy_genesis::ChainConfig;
 
     fn genesis(config: ChainConfig) -> Genesis {
-        Genesis {
-            config: ChainConfig {
-                chain_id: 7,
-                ..config
-            },
-            ..Default::default()
-        }
+        Genesis { config: ChainConfig { chain_id: 7, ..config }, ..Default::default() }
     }
 
     fn first_block(config: ChainConfig) -> Option<u64> {
@@ -147,11 +139,6 @@ mod tests {
             ..Default::default()
         };
         let error = first_proof_of_stake_block(&genesis(config)).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("config.mergeNetsplitBlock: is required"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("config.mergeNetsplitBlock: is required"), "{error}");
     }
 }

@@ -18,9 +18,7 @@ pub(crate) struct Quantity64(pub(crate) u64);
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = <&RawValue>::deserialize(deserializer)?.get();
-        parse(source)
-            .map(Self)
-            .ok_or_else(|| D::Error::custom(invalid(source, "at most 256 bits")))
+        parse(source).map(Self).ok_or_else(|| D::Error::custom(invalid(source, "at most 256 bits")))
     }
 }
 
@@ -36,19 +34,14 @@ impl<'de> Deserialize<'de> for Quantity64 {
 
 /// Parses the JSON source of a number; `None` where it is not one or has more than 256 bits.
 fn parse(source: &str) -> Option<U256> {
-    let text = source
-        .strip_prefix('"')
-        .and_then(|s| s.strip_suffix('"'))
-        .unwrap_or(source);
+    let text = source.strip_prefix('"').and_then(|s| s.strip_suffix('"')).unwrap_or(source);
     let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => (digits, 16),
         None => (text, 10),
     };
     // Digits are checked here because the number library also takes separators and an empty text.
     let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
-    is_number
-        .then(|| U256::from_str_radix(digits, u64::from(radix)).ok())
-        .flatten()
+    is_number.then(|| U256::from_str_radix(digits, u64::from(radix)).ok()).flatten()
 }
 
 /// The longest piece of a wrong value that an error message repeats, in characters.
@@ -67,9 +60,7 @@ mod tests {
     use super::*;
 
     fn read(source: &str) -> Result<U256, String> {
-        serde_json::from_str::<Quantity>(source)
-            .map(|q| q.0)
-            .map_err(|e| e.to_string())
+        serde_json::from_str::<Quantity>(source).map(|q| q.0).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -81,10 +72,7 @@ mod tests {
             (r#""0x1388""#, U256::from(5000)),
             (r#""0X1388""#, U256::from(5000)),
             (r#""0x00001388""#, U256::from(5000)),
-            (
-                "10000000000000000000001",
-                U256::from(10_000_000_000_000_000_000_001_u128),
-            ),
+            ("10000000000000000000001", U256::from(10_000_000_000_000_000_000_001_u128)),
             (&format!("\"0x{}\"", "f".repeat(64)), U256::MAX),
         ] {
             assert_eq!(read(source), Ok(expected), "{source}");

@@ -51,12 +51,7 @@ impl ChainSpec {
         validation::check(&genesis)?;
         let merge_block = merge::first_proof_of_stake_block(&genesis)?;
         let blob_schedule = BlobSchedule::from_config(&genesis.config)?;
-        Ok(Self {
-            genesis,
-            allocation,
-            merge_block,
-            blob_schedule,
-        })
+        Ok(Self { genesis, allocation, merge_block, blob_schedule })
     }
 
     /// The same rules with proof of stake from block `number` on: for a chain whose file gives a terminal total
@@ -87,13 +82,9 @@ impl ChainSpec {
     /// # Errors
     /// [`ChainSpecError::GenesisStateUnavailable`] for a built-in chain whose accounts are not built in (mainnet).
     pub fn genesis_allocation(&self) -> Result<&BTreeMap<Address, GenesisAccount>, ChainSpecError> {
-        self.allocation
-            .as_ref()
-            .ok_or_else(|| ChainSpecError::GenesisStateUnavailable {
-                chain: self
-                    .name()
-                    .map_or_else(|| self.chain_id().to_string(), str::to_owned),
-            })
+        self.allocation.as_ref().ok_or_else(|| ChainSpecError::GenesisStateUnavailable {
+            chain: self.name().map_or_else(|| self.chain_id().to_string(), str::to_owned),
+        })
     }
 
     /// The names in `config` that mean nothing here. They are ignored, as geth does; worth a warning, because one may
@@ -136,8 +127,7 @@ impl ChainSpec {
 
     /// Whether the block with this number is proof of stake.
     pub fn is_proof_of_stake(&self, number: u64) -> bool {
-        self.merge_block
-            .is_some_and(|merge_block| number >= merge_block)
+        self.merge_block.is_some_and(|merge_block| number >= merge_block)
     }
 
     /// Whether a block whose *parent* has this total difficulty is proof of stake by the rule of EIP-3675. For chains
@@ -155,11 +145,7 @@ impl ChainSpec {
     /// The block of the DAO fork, where the chain took part in it. Its extra data, and that of the nine blocks after
     /// it, is `dao-hard-fork` (EIP-779).
     pub const fn dao_fork_block(&self) -> Option<u64> {
-        if self.genesis.config.dao_fork_support {
-            self.genesis.config.dao_fork_block
-        } else {
-            None
-        }
+        if self.genesis.config.dao_fork_support { self.genesis.config.dao_fork_block } else { None }
     }
 
     /// The blob parameters in force at `timestamp` (seconds), `None` before Cancun.
@@ -206,14 +192,13 @@ impl EthereumHardforks for ChainSpec {
             EthereumHardfork::ArrowGlacier => block(config.arrow_glacier_block),
             EthereumHardfork::GrayGlacier => block(config.gray_glacier_block),
             EthereumHardfork::Paris => {
-                self.merge_block
-                    .map_or(ForkCondition::Never, |activation_block_number| {
-                        ForkCondition::TTD {
-                            activation_block_number,
-                            fork_block: config.merge_netsplit_block,
-                            total_difficulty: config.terminal_total_difficulty.unwrap_or_default(),
-                        }
-                    })
+                self.merge_block.map_or(ForkCondition::Never, |activation_block_number| {
+                    ForkCondition::TTD {
+                        activation_block_number,
+                        fork_block: config.merge_netsplit_block,
+                        total_difficulty: config.terminal_total_difficulty.unwrap_or_default(),
+                    }
+                })
             }
             EthereumHardfork::Shanghai => time(config.shanghai_time),
             EthereumHardfork::Cancun => time(config.cancun_time),

@@ -16,25 +16,16 @@ pub(crate) fn check(genesis: &Genesis) -> Result<(), ChainSpecError> {
     if config.chain_id == 0 || config.chain_id > CHAIN_ID_MAX {
         return Err(ChainSpecError::invalid(
             "config.chainId",
-            format!(
-                "must be between 1 and {CHAIN_ID_MAX} (EIP-2294), but is {}",
-                config.chain_id
-            ),
+            format!("must be between 1 and {CHAIN_ID_MAX} (EIP-2294), but is {}", config.chain_id),
         ));
     }
     if genesis.gas_limit == 0 || genesis.gas_limit > GAS_LIMIT_MAX {
         return Err(ChainSpecError::invalid(
             "gasLimit",
-            format!(
-                "must be between 1 and {GAS_LIMIT_MAX}, but is {}",
-                genesis.gas_limit
-            ),
+            format!("must be between 1 and {GAS_LIMIT_MAX}, but is {}", genesis.gas_limit),
         ));
     }
-    if genesis
-        .base_fee_per_gas
-        .is_some_and(|fee| u64::try_from(fee).is_err())
-    {
+    if genesis.base_fee_per_gas.is_some_and(|fee| u64::try_from(fee).is_err()) {
         return Err(ChainSpecError::invalid("baseFeePerGas", "must fit 64 bits"));
     }
     check_consensus_engine(config)?;
@@ -44,9 +35,7 @@ pub(crate) fn check(genesis: &Genesis) -> Result<(), ChainSpecError> {
 
 /// Refuses the engines whose blocks follow other rules: who is paid, what the extra data means.
 fn check_consensus_engine(config: &ChainConfig) -> Result<(), ChainSpecError> {
-    let merged_at_genesis = config
-        .terminal_total_difficulty
-        .is_some_and(|ttd| ttd.is_zero());
+    let merged_at_genesis = config.terminal_total_difficulty.is_some_and(|ttd| ttd.is_zero());
     let unsupported = |engine: &str| {
         Err(ChainSpecError::invalid(
             format!("config.{engine}"),
@@ -137,10 +126,7 @@ fn check_fork_order(config: &ChainConfig) -> Result<(), ChainSpecError> {
                 (None, _) => {
                     return Err(ChainSpecError::invalid(
                         format!("config.{last_field}"),
-                        format!(
-                            "is required, because config.{} is set ({activation})",
-                            fork.field
-                        ),
+                        format!("is required, because config.{} is set ({activation})", fork.field),
                     ));
                 }
                 (Some(Activation::Block(before)), Activation::Block(after))
@@ -174,22 +160,17 @@ fn check_fork_order(config: &ChainConfig) -> Result<(), ChainSpecError> {
 /// A fork by timestamp that is active at genesis needs every fork by block to be active there as well; block numbers
 /// and times cannot be compared anywhere else.
 fn check_forks_at_genesis(genesis: &Genesis) -> Result<(), ChainSpecError> {
-    let Some(shanghai) = genesis
-        .config
-        .shanghai_time
-        .filter(|time| *time <= genesis.timestamp)
+    let Some(shanghai) = genesis.config.shanghai_time.filter(|time| *time <= genesis.timestamp)
     else {
         return Ok(());
     };
     let genesis_number = genesis.number.unwrap_or(0);
-    let late = schedule(&genesis.config)
-        .into_iter()
-        .find_map(|fork| match fork.activation {
-            Some(Activation::Block(block)) if block > genesis_number && !fork.optional => {
-                Some((fork.field, block))
-            }
-            _ => None,
-        });
+    let late = schedule(&genesis.config).into_iter().find_map(|fork| match fork.activation {
+        Some(Activation::Block(block)) if block > genesis_number && !fork.optional => {
+            Some((fork.field, block))
+        }
+        _ => None,
+    });
     match late {
         Some((field, block)) => Err(ChainSpecError::invalid(
             "config.shanghaiTime",

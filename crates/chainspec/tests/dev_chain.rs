@@ -27,11 +27,8 @@ fn account(address: Address) -> GenesisAccount {
 fn the_ten_accounts_of_the_test_mnemonic_have_10000_ether() {
     let ten_thousand_ether = U256::from(10_000) * U256::from(10).pow(U256::from(18));
     for index in 0..10 {
-        let signer = MnemonicBuilder::<English>::default()
-            .phrase(MNEMONIC)
-            .index(index)
-            .unwrap()
-            .build();
+        let signer =
+            MnemonicBuilder::<English>::default().phrase(MNEMONIC).index(index).unwrap().build();
         let account = account(signer.unwrap().address());
         assert_eq!(account.balance, ten_thousand_ether);
         assert_eq!((account.nonce, account.code), (None, None));
@@ -54,10 +51,7 @@ fn every_fork_that_mainnet_has_is_active_at_genesis() {
     assert_eq!(spec.spec_id_at(0, 0), SpecId::OSAKA);
     assert_eq!(spec.merge_block(), Some(0));
     assert_eq!(spec.blob_params_at(0), Some(BlobParams::bpo2()));
-    assert_eq!(
-        spec.deposit_contract_address(),
-        Some(eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS)
-    );
+    assert_eq!(spec.deposit_contract_address(), Some(eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS));
 
     let header = spec.genesis_header(B256::ZERO);
     assert_eq!((header.number, header.timestamp), (0, 0));
@@ -73,14 +67,8 @@ fn every_fork_that_mainnet_has_is_active_at_genesis() {
 #[test]
 fn the_system_contracts_have_their_mainnet_code() {
     for (address, code) in [
-        (
-            eip4788::BEACON_ROOTS_ADDRESS,
-            eip4788::BEACON_ROOTS_CODE.clone(),
-        ),
-        (
-            eip2935::HISTORY_STORAGE_ADDRESS,
-            eip2935::HISTORY_STORAGE_CODE.clone(),
-        ),
+        (eip4788::BEACON_ROOTS_ADDRESS, eip4788::BEACON_ROOTS_CODE.clone()),
+        (eip2935::HISTORY_STORAGE_ADDRESS, eip2935::HISTORY_STORAGE_CODE.clone()),
         (
             eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
             eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_CODE.clone(),
@@ -100,10 +88,7 @@ fn the_system_contracts_have_their_mainnet_code() {
             eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS,
             b256!("0x6c029a231254fadb724d63be769f75eedd66362df034a3e663252b49d062a666"),
         ),
-        (
-            MULTICALL3,
-            b256!("0xd5c15df687b16f2ff992fc8d767b4216323184a2bbc6ee2f9c398c318e770891"),
-        ),
+        (MULTICALL3, b256!("0xd5c15df687b16f2ff992fc8d767b4216323184a2bbc6ee2f9c398c318e770891")),
         (
             DEPLOYMENT_PROXY,
             b256!("0x2fa86add0aed31f33a762c9d88e807c475bd51d0f52bd0955754b2608f7e4989"),
@@ -130,19 +115,14 @@ fn call(contract: Address, input: Bytes) -> Bytes {
         };
         state.insert_account_info(*address, info);
         for (slot, value) in account.storage_slots() {
-            state
-                .insert_account_storage(*address, slot.into(), value)
-                .unwrap();
+            state.insert_account_storage(*address, slot.into(), value).unwrap();
         }
     }
     let mut header = spec.genesis_header(B256::ZERO);
     header.number = 1;
     header.timestamp = 1_800_000_000;
     let mut evm = EthEvmFactory::default().create_evm(state, spec.evm_env(&header));
-    let result = evm
-        .transact_system_call(Address::ZERO, contract, input)
-        .unwrap()
-        .result;
+    let result = evm.transact_system_call(Address::ZERO, contract, input).unwrap().result;
     assert!(result.is_success(), "{result:?}");
     result.into_output().unwrap_or_default()
 }
@@ -150,15 +130,9 @@ fn call(contract: Address, input: Bytes) -> Bytes {
 #[test]
 fn the_deposit_contract_answers_with_the_root_of_an_empty_tree() {
     let selector = &keccak256("get_deposit_root()")[..4];
-    let root = call(
-        eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS,
-        selector.to_vec().into(),
-    );
+    let root = call(eip6110::MAINNET_DEPOSIT_CONTRACT_ADDRESS, selector.to_vec().into());
     // A well-known constant of the beacon chain: the root before the first deposit.
-    assert_eq!(
-        root,
-        bytes!("0xd70a234731285c6804c2a4f56711ddb8c82c99740f207854891028af34e27e5e")
-    );
+    assert_eq!(root, bytes!("0xd70a234731285c6804c2a4f56711ddb8c82c99740f207854891028af34e27e5e"));
 }
 
 #[test]
@@ -169,10 +143,7 @@ fn multicall3_and_the_deployment_proxy_work() {
 
     // Salt 0 and an init code that deploys nothing: the proxy answers with the CREATE2 address.
     let deployed = call(DEPLOYMENT_PROXY, Bytes::from(vec![0; 33]));
-    assert_eq!(
-        deployed,
-        Bytes::from(DEPLOYMENT_PROXY.create2_from_code(B256::ZERO, [0]).to_vec())
-    );
+    assert_eq!(deployed, Bytes::from(DEPLOYMENT_PROXY.create2_from_code(B256::ZERO, [0]).to_vec()));
 }
 
 #[test]
@@ -182,9 +153,6 @@ fn the_request_contracts_take_requests_from_the_first_block_on() {
         eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
     ] {
         // Without input they answer with the fee of a request; while inhibited they would revert.
-        assert_eq!(
-            U256::from_be_slice(&call(contract, Bytes::new())),
-            U256::from(1)
-        );
+        assert_eq!(U256::from_be_slice(&call(contract, Bytes::new())), U256::from(1));
     }
 }

@@ -54,29 +54,15 @@ fn the_conformance_chain_builds_on_our_genesis_hash() {
     for (parent, header) in parents.zip(&headers) {
         let number = header.number;
         assert_eq!(header.parent_hash, parent.hash_slow(), "block {number}");
-        assert_eq!(
-            spec.next_base_fee(parent),
-            header.base_fee_per_gas,
-            "block {number}"
-        );
+        assert_eq!(spec.next_base_fee(parent), header.base_fee_per_gas, "block {number}");
         assert_eq!(
             spec.next_excess_blob_gas(parent, header.timestamp),
             header.excess_blob_gas,
             "block {number}"
         );
-        assert!(
-            spec.gas_limit_bounds(parent).contains(&header.gas_limit),
-            "block {number}"
-        );
-        assert_eq!(
-            spec.is_proof_of_stake(number),
-            header.difficulty.is_zero(),
-            "block {number}"
-        );
+        assert!(spec.gas_limit_bounds(parent).contains(&header.gas_limit), "block {number}");
+        assert_eq!(spec.is_proof_of_stake(number), header.difficulty.is_zero(), "block {number}");
     }
     assert_eq!(headers.len(), 54);
-    assert!(
-        spec.deposit_contract_address()
-            .is_some_and(|address| address.is_zero())
-    );
+    assert!(spec.deposit_contract_address().is_some_and(|address| address.is_zero()));
 }

@@ -55,20 +55,13 @@ fn the_latest_active_fork_is_found_by_number_and_time() {
         assert_eq!(spec.fork_at(number, timestamp), fork);
         assert_eq!(spec.spec_id_at(number, timestamp), spec_id);
         assert_eq!(spec.is_proof_of_stake(number), number >= 36);
-        let header = Header {
-            number,
-            timestamp,
-            ..Default::default()
-        };
+        let header = Header { number, timestamp, ..Default::default() };
         assert_eq!(spec.evm_env(&header).cfg_env.spec, spec_id);
     }
     assert_eq!(spec.merge_block(), Some(36));
     assert!(!spec.is_terminal_total_difficulty_reached(U256::from(4_732_351)));
     assert!(spec.is_terminal_total_difficulty_reached(U256::from(4_732_352)));
-    assert_eq!(
-        spec.unrecognized_config_fields().collect::<Vec<_>>(),
-        ["londnBlock"]
-    );
+    assert_eq!(spec.unrecognized_config_fields().collect::<Vec<_>>(), ["londnBlock"]);
     assert_eq!(spec.deposit_contract_address(), None);
     assert_eq!(spec.name(), None);
 }
@@ -114,25 +107,12 @@ fn mainnet_knows_its_rules_but_not_its_genesis_accounts() {
         spec.deposit_contract_address(),
         Some(address!("0x00000000219ab540356cBB839Cbe05303d7705Fa")),
     );
-    assert_eq!(
-        spec.fork_at(19_426_586, 1_710_338_123),
-        EthereumHardfork::Shanghai
-    );
-    assert_eq!(
-        spec.fork_at(19_426_587, 1_710_338_135),
-        EthereumHardfork::Cancun
-    );
-    assert_eq!(
-        spec.fork_at(30_000_000, 1_800_000_000),
-        EthereumHardfork::Bpo2
-    );
+    assert_eq!(spec.fork_at(19_426_586, 1_710_338_123), EthereumHardfork::Shanghai);
+    assert_eq!(spec.fork_at(19_426_587, 1_710_338_135), EthereumHardfork::Cancun);
+    assert_eq!(spec.fork_at(30_000_000, 1_800_000_000), EthereumHardfork::Bpo2);
     let blobs = |timestamp| {
         let params = spec.blob_params_at(timestamp).unwrap();
-        (
-            params.target_blob_count,
-            params.max_blob_count,
-            params.max_blobs_per_tx,
-        )
+        (params.target_blob_count, params.max_blob_count, params.max_blobs_per_tx)
     };
     assert_eq!(blobs(1_710_338_135), (3, 6, 6));
     assert_eq!(blobs(1_746_612_311), (6, 9, 9));
@@ -141,9 +121,7 @@ fn mainnet_knows_its_rules_but_not_its_genesis_accounts() {
     assert_eq!(blobs(1_767_747_671), (14, 21, 6));
     assert_eq!(
         spec.genesis_allocation(),
-        Err(ChainSpecError::GenesisStateUnavailable {
-            chain: "mainnet".to_owned()
-        }),
+        Err(ChainSpecError::GenesisStateUnavailable { chain: "mainnet".to_owned() }),
     );
 }
 
@@ -177,10 +155,7 @@ fn the_evm_sees_the_limits_and_fees_of_the_block() {
     let osaka = spec.evm_env(&osaka_header);
     assert_eq!(osaka.cfg_env.tx_gas_limit_cap, Some(16_777_216));
     assert_eq!(osaka.cfg_env.max_blobs_per_tx, Some(6));
-    let price = osaka
-        .block_env
-        .blob_excess_gas_and_price
-        .map(|blob| blob.blob_gasprice);
+    let price = osaka.block_env.blob_excess_gas_and_price.map(|blob| blob.blob_gasprice);
     assert_eq!(price, spec.blob_base_fee(&osaka_header));
     // floor(e^(20,000,000 / 8,346,193)) = 10
     assert_eq!(price, Some(10));

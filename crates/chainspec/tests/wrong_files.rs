@@ -41,10 +41,7 @@ fn set(file: &mut Value, path: &str, value: Value) {
 fn assert_refused(json: &str, path: &str, reason: &str) {
     let error = ChainSpec::from_genesis_json(json).expect_err("the file is wrong");
     match &error {
-        ChainSpecError::Invalid {
-            path: actual,
-            reason: said,
-        } => {
+        ChainSpecError::Invalid { path: actual, reason: said } => {
             assert_eq!(actual, path, "{error}");
             assert!(said.contains(reason), "{error}");
         }
@@ -62,10 +59,7 @@ fn a_wrong_value_is_named_by_its_path() {
     const ACCOUNT: &str = "alloc/00000000000000000000000000000000000000aa";
     const ACCOUNT_PATH: &str = "alloc.00000000000000000000000000000000000000aa";
     let account = |field: &str| {
-        (
-            format!("{ACCOUNT}/{field}"),
-            format!("{ACCOUNT_PATH}.{}", field.replace('/', ".")),
-        )
+        (format!("{ACCOUNT}/{field}"), format!("{ACCOUNT_PATH}.{}", field.replace('/', ".")))
     };
     let at = |path: &str| (path.to_owned(), path.replace('/', "."));
     // Of two forks out of order, the later one is at fault.
@@ -75,28 +69,12 @@ fn a_wrong_value_is_named_by_its_path() {
         // Of the wrong form.
         (account("balance"), json!("0xzz"), "invalid number \"0xzz\""),
         (account("balance"), json!("-1"), "invalid number"),
-        (
-            account("balance"),
-            json!(format!("0x1{}", "0".repeat(64))),
-            "at most 256 bits",
-        ),
-        (
-            account("nonce"),
-            json!("0x10000000000000000"),
-            "at most 64 bits",
-        ),
+        (account("balance"), json!(format!("0x1{}", "0".repeat(64))), "at most 256 bits"),
+        (account("nonce"), json!("0x10000000000000000"), "at most 64 bits"),
         (account("code"), json!("0x6"), "valid hex string"),
         (account("code"), json!("0xgg"), "invalid"),
-        (
-            account("storage/0x1"),
-            json!(format!("0x{}", "1".repeat(65))),
-            "invalid storage value",
-        ),
-        (
-            account("storage/slot"),
-            json!("0x1"),
-            "invalid storage slot",
-        ),
+        (account("storage/0x1"), json!(format!("0x{}", "1".repeat(65))), "invalid storage value"),
+        (account("storage/slot"), json!("0x1"), "invalid storage slot"),
         (account("storage"), json!([]), "storage values by slot"),
         (account("storage/1"), json!("0x1"), "given twice"),
         (at("alloc/0x00"), json!({"balance": "0"}), "invalid address"),
@@ -115,63 +93,23 @@ fn a_wrong_value_is_named_by_its_path() {
         (at("config/londonBlock"), json!(-1), "invalid"),
         (at("config/osakaTime"), json!(1.5), "invalid"),
         (at("config/terminalTotalDifficulty"), json!("x"), "digit"),
-        (
-            at("config/depositContractAddress"),
-            json!("0x12"),
-            "invalid",
-        ),
-        (
-            at("config/blobSchedule/cancun/max"),
-            json!("six"),
-            "invalid type",
-        ),
+        (at("config/depositContractAddress"), json!("0x12"), "invalid"),
+        (at("config/blobSchedule/cancun/max"), json!("six"), "invalid type"),
         // Missing.
         (at("config"), Value::Null, "is required"),
         (at("config/chainId"), Value::Null, "is required"),
         (at("gasLimit"), Value::Null, "is required"),
         (at("alloc"), Value::Null, "is required"),
-        (
-            at("config/berlinBlock"),
-            Value::Null,
-            "because config.londonBlock is set",
-        ),
-        (
-            at("config/londonBlock"),
-            Value::Null,
-            "because config.mergeNetsplitBlock is set",
-        ),
-        (
-            at("config/shanghaiTime"),
-            Value::Null,
-            "because config.cancunTime is set (time 0)",
-        ),
-        (
-            at("config/cancunTime"),
-            Value::Null,
-            "because config.pragueTime is set",
-        ),
-        (
-            at("config/pragueTime"),
-            Value::Null,
-            "because config.osakaTime is set",
-        ),
-        (
-            at("config/osakaTime"),
-            Value::Null,
-            "because config.bpo1Time is set (time 100)",
-        ),
-        (
-            at("config/blobSchedule/bpo1"),
-            Value::Null,
-            "because config.bpo1Time is set",
-        ),
+        (at("config/berlinBlock"), Value::Null, "because config.londonBlock is set"),
+        (at("config/londonBlock"), Value::Null, "because config.mergeNetsplitBlock is set"),
+        (at("config/shanghaiTime"), Value::Null, "because config.cancunTime is set (time 0)"),
+        (at("config/cancunTime"), Value::Null, "because config.pragueTime is set"),
+        (at("config/pragueTime"), Value::Null, "because config.osakaTime is set"),
+        (at("config/osakaTime"), Value::Null, "because config.bpo1Time is set (time 100)"),
+        (at("config/blobSchedule/bpo1"), Value::Null, "because config.bpo1Time is set"),
         // Contradictory.
         (at("gasLimit"), json!(0), "must be between 1 and"),
-        (
-            at("gasLimit"),
-            json!("0x8000000000000000"),
-            "must be between 1 and",
-        ),
+        (at("gasLimit"), json!("0x8000000000000000"), "must be between 1 and"),
         (at("config/chainId"), json!(0), "EIP-2294"),
         (at("config/chainId"), json!(u64::MAX), "EIP-2294"),
         (
@@ -184,26 +122,10 @@ fn a_wrong_value_is_named_by_its_path() {
             json!(5),
             "comes before config.shanghaiTime at 5",
         ),
-        (
-            at("config/blobSchedule/cancun/target"),
-            json!(7),
-            "7 is more than 6",
-        ),
-        (
-            at("config/blobSchedule/cancun/max"),
-            json!(0),
-            "between 1 and",
-        ),
-        (
-            at("config/blobSchedule/cancun/max"),
-            json!(u64::MAX),
-            "between 1 and",
-        ),
-        (
-            at("config/blobSchedule/bpo1/baseFeeUpdateFraction"),
-            json!(0),
-            "must not be 0",
-        ),
+        (at("config/blobSchedule/cancun/target"), json!(7), "7 is more than 6"),
+        (at("config/blobSchedule/cancun/max"), json!(0), "between 1 and"),
+        (at("config/blobSchedule/cancun/max"), json!(u64::MAX), "between 1 and"),
+        (at("config/blobSchedule/bpo1/baseFeeUpdateFraction"), json!(0), "must not be 0"),
         (at("config/parlia"), json!({"period": 3}), "not supported"),
     ];
     for ((pointer, path), value, reason) in cases {
@@ -216,21 +138,13 @@ fn a_wrong_value_is_named_by_its_path() {
 #[test]
 fn a_missing_field_of_an_account_or_a_blob_entry_is_named() {
     let mut file = sound();
-    set(
-        &mut file,
-        "alloc/00000000000000000000000000000000000000aa/balance",
-        Value::Null,
-    );
+    set(&mut file, "alloc/00000000000000000000000000000000000000aa/balance", Value::Null);
     let account = "alloc.00000000000000000000000000000000000000aa";
     assert_refused(&file.to_string(), account, "missing field `balance`");
 
     let mut file = sound();
     set(&mut file, "config/blobSchedule/bpo1/target", Value::Null);
-    assert_refused(
-        &file.to_string(),
-        "config.blobSchedule.bpo1",
-        "missing field `target`",
-    );
+    assert_refused(&file.to_string(), "config.blobSchedule.bpo1", "missing field `target`");
 }
 
 #[test]
@@ -249,11 +163,7 @@ fn forks_that_follow_from_one_another_must_agree() {
     ] {
         set(&mut file, &format!("config/{field}Block"), json!(1));
     }
-    assert_refused(
-        &file.to_string(),
-        "config.eip158Block",
-        "the same as config.eip155Block",
-    );
+    assert_refused(&file.to_string(), "config.eip158Block", "the same as config.eip155Block");
 
     let mut file = sound();
     for field in ["london", "mergeNetsplit"] {
@@ -267,29 +177,17 @@ fn forks_that_follow_from_one_another_must_agree() {
 
     let mut file = sound();
     set(&mut file, "config/terminalTotalDifficulty", json!(1000));
-    set(
-        &mut file,
-        "config/clique",
-        json!({"period": 5, "epoch": 30000}),
-    );
+    set(&mut file, "config/clique", json!({"period": 5, "epoch": 30000}));
     assert_refused(&file.to_string(), "config.clique", "not supported");
 }
 
 #[test]
 fn text_that_is_not_json_is_a_syntax_error_with_its_place() {
-    for text in [
-        "",
-        "{",
-        "{]",
-        "not json",
-        "{\"config\": {\"chainId\": 7}} trailing",
-        "{\"config\" 7}",
-    ] {
+    for text in
+        ["", "{", "{]", "not json", "{\"config\": {\"chainId\": 7}} trailing", "{\"config\" 7}"]
+    {
         let error = ChainSpec::from_genesis_json(text).expect_err("not JSON");
-        assert!(
-            matches!(error, ChainSpecError::Syntax { .. }),
-            "{text}: {error}"
-        );
+        assert!(matches!(error, ChainSpecError::Syntax { .. }), "{text}: {error}");
         assert!(error.to_string().contains("line 1"), "{error}");
     }
     assert_refused("[]", "the genesis file", "invalid");
@@ -300,19 +198,10 @@ fn text_that_is_not_json_is_a_syntax_error_with_its_place() {
 fn a_long_wrong_value_does_not_make_a_long_message() {
     let mut file = sound();
     let code = format!("0x{}", "é6".repeat(50_000));
-    set(
-        &mut file,
-        "alloc/00000000000000000000000000000000000000aa/code",
-        json!(code),
-    );
-    let error = ChainSpec::from_genesis_json(&file.to_string())
-        .unwrap_err()
-        .to_string();
+    set(&mut file, "alloc/00000000000000000000000000000000000000aa/code", json!(code));
+    let error = ChainSpec::from_genesis_json(&file.to_string()).unwrap_err().to_string();
     assert!(error.chars().count() < 500, "{} bytes", error.len());
-    assert!(
-        error.contains(".code: invalid value") && error.contains("at line 1"),
-        "{error}"
-    );
+    assert!(error.contains(".code: invalid value") && error.contains("at line 1"), "{error}");
 }
 
 #[test]

@@ -23,7 +23,9 @@ pub struct DevAccount {
 /// The ten funded accounts, by derivation path `m/44'/60'/0'/0/0` to `9`.
 pub fn dev_accounts() -> Vec<DevAccount> {
     let account = |index| {
-        let signer = MnemonicBuilder::from_phrase(DEV_MNEMONIC).index(index).and_then(|builder| builder.build());
+        let signer = MnemonicBuilder::from_phrase(DEV_MNEMONIC)
+            .index(index)
+            .and_then(|builder| builder.build());
         match signer {
             Ok(signer) => DevAccount { address: signer.address(), key: signer.to_bytes(), signer },
             Err(error) => unreachable!("the mnemonic and the path are fixed and valid: {error}"),

@@ -38,12 +38,7 @@ impl Head {
     fn new(txs: &[Arc<PooledTx>], index: usize, end: usize, base_fee: u64) -> Self {
         // Only executable transactions are in the snapshot, so the tip is there.
         let tip = txs[index].effective_tip(base_fee).unwrap_or(0);
-        Self {
-            tip,
-            sequence: Reverse(txs[index].sequence()),
-            index,
-            end,
-        }
+        Self { tip, sequence: Reverse(txs[index].sequence()), index, end }
     }
 }
 
@@ -68,12 +63,7 @@ impl BestTransactions {
                 heads.push(Head::new(&txs, start, txs.len(), base_fee));
             }
         }
-        Self {
-            base_fee,
-            txs,
-            heads: heads.into(),
-            invalid: HashSet::default(),
-        }
+        Self { base_fee, txs, heads: heads.into(), invalid: HashSet::default() }
     }
 
     /// Leaves out what the sender of `tx` has after it: `tx` could not be executed, so nor can they.

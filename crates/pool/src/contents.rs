@@ -114,18 +114,10 @@ impl Contents {
         let tx = Arc::new(tx);
         self.by_hash.insert(hash, Arc::clone(&tx));
         // Looked up anew: making room may have emptied and dropped the sender's entry.
-        self.senders
-            .entry(sender)
-            .or_insert_with(|| SenderQueue::new(state, now));
-        let replaced = self
-            .change(sender, |queue| queue.insert(tx, now))
-            .first()
-            .map(|old| old.hash());
-        Ok(Added {
-            hash,
-            replaced,
-            status: self.status_at(sender, nonce),
-        })
+        self.senders.entry(sender).or_insert_with(|| SenderQueue::new(state, now));
+        let replaced =
+            self.change(sender, |queue| queue.insert(tx, now)).first().map(|old| old.hash());
+        Ok(Added { hash, replaced, status: self.status_at(sender, nonce) })
     }
 
     /// Takes out one transaction; later nonces of its sender become queued.
@@ -142,13 +134,8 @@ impl Contents {
         self.by_hash.clear();
         self.senders.clear();
         self.announcements.clear();
-        (
-            self.pending,
-            self.queued,
-            self.bytes,
-            self.blob_bytes,
-            self.gas_limit_max,
-        ) = (0, 0, 0, 0, 0);
+        (self.pending, self.queued, self.bytes, self.blob_bytes, self.gas_limit_max) =
+            (0, 0, 0, 0, 0);
         self.eviction = None;
     }
 
@@ -185,11 +172,7 @@ impl Contents {
         now: Instant,
     ) {
         self.epoch += 1;
-        if self
-            .eviction
-            .as_ref()
-            .is_some_and(|index| index.base_fee() != rules.base_fee)
-        {
+        if self.eviction.as_ref().is_some_and(|index| index.base_fee() != rules.base_fee) {
             self.eviction = None;
         }
         let old_rules = std::mem::replace(&mut self.rules, Arc::new(rules));
@@ -227,13 +210,7 @@ impl Contents {
             }
             self.change(sender, |queue| {
                 let state = queue.state();
-                queue.set_state(
-                    SenderState {
-                        nonce: state.nonce.max(nonce),
-                        ..state
-                    },
-                    now,
-                )
+                queue.set_state(SenderState { nonce: state.nonce.max(nonce), ..state }, now)
             });
         }
         for hash in mined {
@@ -276,16 +253,10 @@ impl Contents {
             return Err(PoolError::SenderNotEoa(tx.sender()));
         }
         if tx.nonce() < state.nonce {
-            return Err(PoolError::NonceTooLow {
-                next: state.nonce,
-                nonce: tx.nonce(),
-            });
+            return Err(PoolError::NonceTooLow { next: state.nonce, nonce: tx.nonce() });
         }
         if tx.cost() > state.balance {
-            return Err(PoolError::InsufficientFunds {
-                balance: state.balance,
-                cost: tx.cost(),
-            });
+            return Err(PoolError::InsufficientFunds { balance: state.balance, cost: tx.cost() });
         }
         let Some(queue) = self.senders.get(&tx.sender()) else {
             return Ok(());
@@ -295,9 +266,7 @@ impl Contents {
         match existing {
             Some(old) if !tx.may_replace(old) => Err(PoolError::ReplacementUnderpriced),
             None if queue.len() >= self.limits.per_sender_max => {
-                Err(PoolError::AccountLimitExceeded {
-                    pooled: queue.len(),
-                })
+                Err(PoolError::AccountLimitExceeded { pooled: queue.len() })
             }
             _ => Ok(()),
         }
@@ -320,25 +289,11 @@ impl Contents {
         let blob_bytes = (self.blob_bytes + tx.blob_bytes()).saturating_sub(old_blob_bytes);
 
         if !newcomer.is_pending && new_txs > 0 && self.queued >= self.limits.queued_max {
-            self.evict(
-                &newcomer,
-                Among::Queued,
-                Need {
-                    txs: 1,
-                    ..Need::default()
-                },
-            )?;
+            self.evict(&newcomer, Among::Queued, Need { txs: 1, ..Need::default() })?;
         }
         let blob_bytes = blob_bytes.saturating_sub(self.limits.blob_bytes_max);
         if blob_bytes > 0 && tx.blob_bytes() > 0 {
-            self.evict(
-                &newcomer,
-                Among::Blobs,
-                Need {
-                    blob_bytes,
-                    ..Need::default()
-                },
-            )?;
+            self.evict(&newcomer, Among::Blobs, Need { blob_bytes, ..Need::default() })?;
         }
         let need = Need {
             txs: (self.len() + new_txs).saturating_sub(self.limits.transactions_max),
@@ -352,11 +307,10 @@ impl Contents {
         if newcomer.is_pending {
             return self.evict(&newcomer, Among::All, need);
         }
-        self.evict(&newcomer, Among::Queued, need)
-            .map_err(|error| match error {
-                PoolError::PoolFull if self.pending > 0 => PoolError::FutureReplacesPending,
-                error => error,
-            })
+        self.evict(&newcomer, Among::Queued, need).map_err(|error| match error {
+            PoolError::PoolFull if self.pending > 0 => PoolError::FutureReplacesPending,
+            error => error,
+        })
     }
 
     fn evict(&mut self, newcomer: &Newcomer, among: Among, need: Need) -> Result<(), PoolError> {
@@ -389,8 +343,7 @@ impl Contents {
             self.bytes -= tx.encoded_length();
             self.blob_bytes -= tx.blob_bytes();
         }
-        self.announcements
-            .extend(promoted.into_iter().filter(|tx| tx.announce()));
+        self.announcements.extend(promoted.into_iter().filter(|tx| tx.announce()));
         if queue.is_empty() {
             self.senders.remove(&sender);
         }
@@ -417,20 +370,13 @@ fn check_total_cost(
     let balance = U512::from(state.balance);
     let queued = queue.pending_cost();
     let cost = U512::from(tx.cost());
-    let replaced = queue
-        .get(tx.nonce())
-        .filter(|old| old.nonce() < queue.next_pending());
+    let replaced = queue.get(tx.nonce()).filter(|old| old.nonce() < queue.next_pending());
     let need = queued + cost - replaced.map_or(U512::ZERO, |old| U512::from(old.cost()));
     if need <= balance {
         return Ok(());
     }
     let overdraft = |added| {
-        Box::new(Overdraft {
-            balance: state.balance,
-            queued,
-            added,
-            overshot: need - balance,
-        })
+        Box::new(Overdraft { balance: state.balance, queued, added, overshot: need - balance })
     };
     Err(match replaced {
         // Not below zero: the sender's total exceeds its balance already if a cheaper one does not fit.
@@ -447,10 +393,7 @@ impl Contents {
     pub(crate) fn check(&self) {
         let (mut pending, mut queued, mut bytes, mut blob_bytes) = (0, 0, 0, 0);
         for (sender, queue) in &self.senders {
-            assert!(
-                !queue.is_empty(),
-                "a sender without transactions has no entry"
-            );
+            assert!(!queue.is_empty(), "a sender without transactions has no entry");
             let state = queue.state();
             let mut cost = U512::ZERO;
             let mut expected = state.nonce;
@@ -463,10 +406,7 @@ impl Contents {
             assert_eq!(queue.next_pending(), expected);
             assert_eq!(queue.pending_cost(), cost);
             for tx in queue.queued() {
-                assert!(
-                    tx.nonce() > expected,
-                    "a transaction that can run is pending"
-                );
+                assert!(tx.nonce() > expected, "a transaction that can run is pending");
                 queued += 1;
             }
             for tx in queue.pending().chain(queue.queued()) {
@@ -474,11 +414,7 @@ impl Contents {
                 assert!(tx.cost() <= state.balance, "each is payable");
                 bytes += tx.encoded_length();
                 blob_bytes += tx.blob_bytes();
-                assert!(
-                    self.by_hash
-                        .get(&tx.hash())
-                        .is_some_and(|other| Arc::ptr_eq(tx, other))
-                );
+                assert!(self.by_hash.get(&tx.hash()).is_some_and(|other| Arc::ptr_eq(tx, other)));
             }
         }
         assert_eq!((pending, queued), (self.pending, self.queued));

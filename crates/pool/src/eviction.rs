@@ -22,14 +22,8 @@ pub(crate) struct Price {
 impl Price {
     pub(crate) fn of(tx: &PooledTx, base_fee: u64) -> Self {
         match tx.effective_tip(base_fee) {
-            Some(fee) => Self {
-                executable: true,
-                fee,
-            },
-            None => Self {
-                executable: false,
-                fee: tx.max_fee(),
-            },
+            Some(fee) => Self { executable: true, fee },
+            None => Self { executable: false, fee: tx.max_fee() },
         }
     }
 }
@@ -106,22 +100,14 @@ impl Newcomer {
     fn judge(&self, tail: &Tail) -> Verdict {
         if tail.sender == self.sender {
             // Its own later nonces make way for it; its own earlier ones never.
-            return if tail.nonce > self.nonce {
-                Verdict::Take
-            } else {
-                Verdict::Skip
-            };
+            return if tail.nonce > self.nonce { Verdict::Take } else { Verdict::Skip };
         }
         if !self.is_pending && tail.is_pending {
             return Verdict::Skip;
         }
         let outbid = tail.price < self.price;
         let more_useful = self.is_pending && !tail.is_pending && tail.price == self.price;
-        if outbid || more_useful {
-            Verdict::Take
-        } else {
-            Verdict::Stop
-        }
+        if outbid || more_useful { Verdict::Take } else { Verdict::Stop }
     }
 }
 
@@ -156,11 +142,8 @@ impl EvictionIndex {
 
     /// Brings the entry of `sender` up to date.
     pub(crate) fn update(&mut self, sender: Address, queue: Option<&SenderQueue>) {
-        let tail = queue.and_then(|queue| {
-            queue
-                .last_in(..)
-                .map(|tx| Tail::of(tx, queue, self.base_fee))
-        });
+        let tail =
+            queue.and_then(|queue| queue.last_in(..).map(|tx| Tail::of(tx, queue, self.base_fee)));
         let old = match tail {
             Some(tail) => self.by_sender.insert(sender, tail),
             None => self.by_sender.remove(&sender),
@@ -210,11 +193,7 @@ impl EvictionIndex {
                 (Some(tail), Some(other)) => *tail < other,
                 (tail, _) => tail.is_some(),
             };
-            let tail = if from_index {
-                indexed.next().copied()
-            } else {
-                exposed.pop_first()
-            };
+            let tail = if from_index { indexed.next().copied() } else { exposed.pop_first() };
             let Some(tail) = tail.filter(|_| chosen.len() < EVICTIONS_PER_ADD_MAX) else {
                 return Err(PoolError::PoolFull);
             };

@@ -130,16 +130,11 @@ impl Pool {
             let contents = self.contents.read();
             (Arc::clone(&contents.rules), contents.epoch)
         };
-        let checked: Vec<Result<PooledTx, PoolError>> = transactions
-            .into_iter()
-            .map(|tx| self.check(tx, &rules, origin, arrived))
-            .collect();
+        let checked: Vec<Result<PooledTx, PoolError>> =
+            transactions.into_iter().map(|tx| self.check(tx, &rules, origin, arrived)).collect();
 
         let states = self.read_unknown(checked.iter().flatten().map(PooledTx::sender), accounts);
-        let check = Recheck {
-            rules_epoch,
-            origin,
-        };
+        let check = Recheck { rules_epoch, origin };
         let filed: Vec<Filed> = self.write(|contents| {
             let file = |tx| match tx {
                 Ok(tx) => file(contents, tx, &states, check),
@@ -235,10 +230,7 @@ impl Pool {
     /// The nonce after the sender's pending transactions, which is what its next transaction should use; `None` if
     /// the sender has nothing here.
     pub fn pending_nonce(&self, address: Address) -> Option<u64> {
-        self.contents
-            .read()
-            .sender(&address)
-            .map(|queue| queue.next_pending())
+        self.contents.read().sender(&address).map(|queue| queue.next_pending())
     }
 
     /// The transaction with this hash.
@@ -254,9 +246,7 @@ impl Pool {
     /// Whether the transaction is here, and if it can run.
     pub fn status_of(&self, hash: &TxHash) -> Option<TxStatus> {
         let contents = self.contents.read();
-        contents
-            .get(hash)
-            .map(|tx| contents.status_at(tx.sender(), tx.nonce()))
+        contents.get(hash).map(|tx| contents.status_at(tx.sender(), tx.nonce()))
     }
 
     /// Takes a transaction out; later nonces of its sender become queued.
@@ -313,11 +303,7 @@ impl Pool {
 
     /// Everything of one sender.
     pub fn content_from(&self, address: Address) -> SenderContent {
-        self.contents
-            .read()
-            .sender(&address)
-            .map(SenderContent::of)
-            .unwrap_or_default()
+        self.contents.read().sender(&address).map(SenderContent::of).unwrap_or_default()
     }
 
     /// Every transaction from now on that becomes pending, once, in order. A subscriber that falls more than
@@ -359,19 +345,12 @@ impl Pool {
     ) -> HeadStates {
         let (epoch, mut unknown): (u64, Vec<Address>) = {
             let contents = self.contents.read();
-            (
-                contents.epoch,
-                senders
-                    .filter(|sender| contents.sender(sender).is_none())
-                    .collect(),
-            )
+            (contents.epoch, senders.filter(|sender| contents.sender(sender).is_none()).collect())
         };
         unknown.sort_unstable();
         unknown.dedup();
-        let by_sender = unknown
-            .into_iter()
-            .map(|sender| (sender, accounts.account(sender)))
-            .collect();
+        let by_sender =
+            unknown.into_iter().map(|sender| (sender, accounts.account(sender))).collect();
         HeadStates { epoch, by_sender }
     }
 
@@ -453,10 +432,7 @@ fn file(contents: &mut Contents, tx: PooledTx, states: &HeadStates, check: Reche
         return Filed::Done(Err(error));
     }
     let is_current = contents.epoch == states.epoch;
-    let state = match (
-        contents.sender(&tx.sender()),
-        states.by_sender.get(&tx.sender()),
-    ) {
+    let state = match (contents.sender(&tx.sender()), states.by_sender.get(&tx.sender())) {
         (Some(queue), _) => queue.state(),
         (None, Some(Ok(state))) if is_current => *state,
         (None, Some(Err(error))) => return Filed::Done(Err(error.clone().into())),
@@ -467,9 +443,7 @@ fn file(contents: &mut Contents, tx: PooledTx, states: &HeadStates, check: Reche
 }
 
 fn head_races() -> StateError {
-    StateError(format!(
-        "the head moved {HEAD_RACES_MAX} times while accounts were read"
-    ))
+    StateError(format!("the head moved {HEAD_RACES_MAX} times while accounts were read"))
 }
 
 impl SenderContent {

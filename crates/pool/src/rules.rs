@@ -64,8 +64,7 @@ impl PoolRules {
 
     /// The most gas that a transaction of the next block can ask for.
     pub fn gas_limit_max(&self) -> u64 {
-        self.tx_gas_limit_cap
-            .map_or(self.block_gas_limit, |cap| cap.min(self.block_gas_limit))
+        self.tx_gas_limit_cap.map_or(self.block_gas_limit, |cap| cap.min(self.block_gas_limit))
     }
 
     /// The most blobs that a transaction of the next block can carry.

@@ -107,10 +107,7 @@ impl SenderQueue {
     /// Files `tx`, in place of one with the same nonce if there is one. Its nonce is not below the account's.
     pub(crate) fn insert(&mut self, tx: Arc<PooledTx>, now: Instant) -> Changes {
         let nonce = tx.nonce();
-        debug_assert!(
-            nonce >= self.state.nonce,
-            "stale nonces are refused before they are filed"
-        );
+        debug_assert!(nonce >= self.state.nonce, "stale nonces are refused before they are filed");
         self.active = now;
         self.cost_max = self.cost_max.max(tx.cost());
         let mut changes = Changes::default();
@@ -133,20 +130,13 @@ impl SenderQueue {
     /// Takes out `nonce`; what comes after it is queued from then on.
     pub(crate) fn remove(&mut self, nonce: u64) -> Changes {
         self.demote_from(nonce);
-        Changes {
-            removed: self.txs.remove(&nonce).into_iter().collect(),
-            promoted: Vec::new(),
-        }
+        Changes { removed: self.txs.remove(&nonce).into_iter().collect(), promoted: Vec::new() }
     }
 
     /// Takes out every transaction for which `drop` says so.
     pub(crate) fn remove_where(&mut self, mut drop: impl FnMut(&PooledTx) -> bool) -> Changes {
-        let nonces: Vec<u64> = self
-            .txs
-            .iter()
-            .filter(|(_, tx)| drop(tx))
-            .map(|(nonce, _)| *nonce)
-            .collect();
+        let nonces: Vec<u64> =
+            self.txs.iter().filter(|(_, tx)| drop(tx)).map(|(nonce, _)| *nonce).collect();
         let mut removed = Vec::with_capacity(nonces.len());
         if let Some(first) = nonces.first() {
             self.demote_from(*first);
@@ -154,10 +144,7 @@ impl SenderQueue {
         for nonce in nonces {
             removed.extend(self.txs.remove(&nonce));
         }
-        Changes {
-            removed,
-            promoted: Vec::new(),
-        }
+        Changes { removed, promoted: Vec::new() }
     }
 
     /// Takes out everything.
@@ -185,11 +172,7 @@ impl SenderQueue {
             self.demote_from(self.state.nonce);
             self.next_pending = state.nonce;
         }
-        while let Some(entry) = self
-            .txs
-            .first_entry()
-            .filter(|entry| *entry.key() < state.nonce)
-        {
+        while let Some(entry) = self.txs.first_entry().filter(|entry| *entry.key() < state.nonce) {
             let (nonce, tx) = entry.remove_entry();
             if nonce < self.next_pending {
                 self.pending_cost -= U512::from(tx.cost());

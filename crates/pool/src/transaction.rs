@@ -125,9 +125,7 @@ impl PooledTx {
 
     /// Number of blobs.
     pub fn blob_count(&self) -> usize {
-        self.transaction()
-            .blob_versioned_hashes()
-            .map_or(0, <[_]>::len)
+        self.transaction().blob_versioned_hashes().map_or(0, <[_]>::len)
     }
 
     /// Whether its caps admit it in a block with these fees.
@@ -155,11 +153,7 @@ impl PooledTx {
     /// Whether this one pays enough more than `old` to take its place.
     pub(crate) fn may_replace(&self, old: &Self) -> bool {
         let with_blobs = self.transaction().is_eip4844() || old.transaction().is_eip4844();
-        let percent = if with_blobs {
-            PRICE_BUMP_BLOB_PERCENT
-        } else {
-            PRICE_BUMP_PERCENT
-        };
+        let percent = if with_blobs { PRICE_BUMP_BLOB_PERCENT } else { PRICE_BUMP_PERCENT };
         let blob_fee_rises = match (self.max_blob_fee(), old.max_blob_fee()) {
             (Some(new), Some(old)) => is_bumped(new, old, percent),
             _ => true,
@@ -171,11 +165,7 @@ impl PooledTx {
 
     /// Encoded bytes that count against the limit for blobs.
     pub(crate) fn blob_bytes(&self) -> usize {
-        if self.transaction().is_eip4844() {
-            self.encoded_length
-        } else {
-            0
-        }
+        if self.transaction().is_eip4844() { self.encoded_length } else { 0 }
     }
 
     /// Marks it as announced; true the first time.

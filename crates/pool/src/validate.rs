@@ -41,16 +41,9 @@ pub(crate) fn check_rules(
     let transaction = tx.transaction();
     let is_blob = transaction.is_eip4844();
 
-    let limit = if is_blob {
-        BLOB_TX_BYTES_MAX
-    } else {
-        TX_BYTES_MAX
-    };
+    let limit = if is_blob { BLOB_TX_BYTES_MAX } else { TX_BYTES_MAX };
     if tx.encoded_length() > limit {
-        return Err(PoolError::Oversized {
-            size: tx.encoded_length(),
-            limit,
-        });
+        return Err(PoolError::Oversized { size: tx.encoded_length(), limit });
     }
     check_type(transaction, rules)?;
     check_signature(transaction, rules)?;
@@ -58,10 +51,7 @@ pub(crate) fn check_rules(
     let input = transaction.input().len();
     if transaction.is_create() && rules.has(PoolFork::Shanghai) && input > rules.max_initcode_bytes
     {
-        return Err(PoolError::InitCodeTooLarge {
-            size: input,
-            limit: rules.max_initcode_bytes,
-        });
+        return Err(PoolError::InitCodeTooLarge { size: input, limit: rules.max_initcode_bytes });
     }
     let gas = transaction.gas_limit();
     if let Some(cap) = rules.tx_gas_limit_cap.filter(|cap| gas > *cap) {
@@ -87,10 +77,7 @@ pub(crate) fn check_rules(
         }
     }
     if origin == Origin::External && tx.tip_cap() < rules.min_tip {
-        return Err(PoolError::TipBelowMinimum {
-            tip: tx.tip_cap(),
-            minimum: rules.min_tip,
-        });
+        return Err(PoolError::TipBelowMinimum { tip: tx.tip_cap(), minimum: rules.min_tip });
     }
     if is_blob {
         check_blob_form(tx, rules)?;
@@ -124,11 +111,7 @@ pub fn intrinsic_gas(transaction: &PoolTransaction, fork: PoolFork) -> u64 {
     };
 
     let creates = transaction.is_create();
-    let base = if creates && fork >= PoolFork::Homestead {
-        TX_CREATE_GAS
-    } else {
-        TX_GAS
-    };
+    let base = if creates && fork >= PoolFork::Homestead { TX_CREATE_GAS } else { TX_GAS };
     let data = non_zero * non_zero_gas + (bytes - non_zero) * ZERO_BYTE_GAS;
     let initcode = if creates && fork >= PoolFork::Shanghai {
         bytes.div_ceil(32) * INITCODE_WORD_GAS
@@ -165,10 +148,7 @@ fn check_type(transaction: &PoolTransaction, rules: &PoolRules) -> Result<(), Po
     if rules.has(fork) {
         Ok(())
     } else {
-        Err(PoolError::TypeNotSupported {
-            ty: transaction.ty(),
-            fork,
-        })
+        Err(PoolError::TypeNotSupported { ty: transaction.ty(), fork })
     }
 }
 
@@ -178,10 +158,7 @@ fn check_signature(transaction: &PoolTransaction, rules: &PoolRules) -> Result<(
             return Err(PoolError::InvalidSignature);
         }
         if have != rules.chain_id {
-            return Err(PoolError::WrongChainId {
-                have,
-                want: rules.chain_id,
-            });
+            return Err(PoolError::WrongChainId { have, want: rules.chain_id });
         }
     }
     // `normalize_s` answers only for a signature in the upper half, which EIP-2 forbids.
@@ -201,44 +178,29 @@ fn check_blob_form(tx: &PooledTx, rules: &PoolRules) -> Result<(), PoolError> {
 
     let fee = signed.tx().tx().max_fee_per_blob_gas;
     if fee < BLOB_TX_MIN_BLOB_GASPRICE {
-        return Err(PoolError::BlobFeeBelowMinimum {
-            fee,
-            minimum: BLOB_TX_MIN_BLOB_GASPRICE,
-        });
+        return Err(PoolError::BlobFeeBelowMinimum { fee, minimum: BLOB_TX_MIN_BLOB_GASPRICE });
     }
     if hashes.is_empty() {
         return Err(PoolError::Blobless);
     }
     if hashes.len() as u64 > rules.blobs_max() {
-        return Err(PoolError::TooManyBlobs {
-            have: hashes.len(),
-            permitted: rules.blobs_max(),
-        });
+        return Err(PoolError::TooManyBlobs { have: hashes.len(), permitted: rules.blobs_max() });
     }
     if sidecar.blobs().is_empty() && sidecar.commitments().is_empty() {
         return Err(PoolError::MissingSidecar);
     }
     let (got, proofs, proofs_per_blob) = match sidecar {
         BlobTransactionSidecarVariant::Eip4844(sidecar) => (0, sidecar.proofs.len(), 1),
-        BlobTransactionSidecarVariant::Eip7594(sidecar) => (
-            EIP_7594_WRAPPER_VERSION,
-            sidecar.cell_proofs.len(),
-            CELLS_PER_EXT_BLOB,
-        ),
+        BlobTransactionSidecarVariant::Eip7594(sidecar) => {
+            (EIP_7594_WRAPPER_VERSION, sidecar.cell_proofs.len(), CELLS_PER_EXT_BLOB)
+        }
     };
-    let want = if rules.has(PoolFork::Osaka) {
-        EIP_7594_WRAPPER_VERSION
-    } else {
-        0
-    };
+    let want = if rules.has(PoolFork::Osaka) { EIP_7594_WRAPPER_VERSION } else { 0 };
     if got != want {
         return Err(PoolError::SidecarVersion { want, got });
     }
     if sidecar.blobs().len() != hashes.len() {
-        return Err(PoolError::BlobCount {
-            blobs: sidecar.blobs().len(),
-            hashes: hashes.len(),
-        });
+        return Err(PoolError::BlobCount { blobs: sidecar.blobs().len(), hashes: hashes.len() });
     }
     if sidecar.commitments().len() != hashes.len() {
         return Err(PoolError::CommitmentCount {
@@ -258,17 +220,11 @@ fn check_blob_hashes(
     sidecar: &BlobTransactionSidecarVariant,
     hashes: &[B256],
 ) -> Result<(), PoolError> {
-    for (index, (computed, declared)) in sidecar
-        .versioned_hashes()
-        .zip(hashes.iter().copied())
-        .enumerate()
+    for (index, (computed, declared)) in
+        sidecar.versioned_hashes().zip(hashes.iter().copied()).enumerate()
     {
         if computed != declared {
-            return Err(PoolError::BlobHash {
-                index,
-                computed,
-                declared,
-            });
+            return Err(PoolError::BlobHash { index, computed, declared });
         }
     }
     Ok(())

@@ -14,17 +14,13 @@ use heddle_pool::PoolTransaction;
 use parking_lot::Mutex;
 
 use crate::{
-    call::CallRequest,
-    context::Context,
-    convert::RpcTransaction,
-    errors::Failure,
-    estimate, fees,
-    params::BlockParam,
-    transactions,
+    call::CallRequest, context::Context, convert::RpcTransaction, errors::Failure, estimate, fees,
+    params::BlockParam, transactions,
 };
 
 type Envelope = EthereumTxEnvelope<TxEip4844Variant<BlobTransactionSidecarVariant>>;
-type Unsigned = alloy_consensus::EthereumTypedTransaction<TxEip4844Variant<BlobTransactionSidecarVariant>>;
+type Unsigned =
+    alloy_consensus::EthereumTypedTransaction<TxEip4844Variant<BlobTransactionSidecarVariant>>;
 
 /// The keys, and the order in which nonces are given out.
 pub(crate) struct Accounts {
@@ -62,7 +58,11 @@ impl Accounts {
     }
 
     /// `eth_signTypedData_v4` (EIP-712).
-    pub(crate) fn sign_typed_data(&self, address: Address, data: &TypedData) -> Result<Bytes, Failure> {
+    pub(crate) fn sign_typed_data(
+        &self,
+        address: Address,
+        data: &TypedData,
+    ) -> Result<Bytes, Failure> {
         let signer = self.signer(address)?;
         let hash = data.eip712_signing_hash().map_err(Failure::params)?;
         Ok(bytes(signer.sign_hash_sync(&hash).map_err(Failure::server)?))
@@ -70,7 +70,8 @@ impl Accounts {
 
     fn sign(&self, from: Address, transaction: Unsigned) -> Result<Envelope, Failure> {
         let signer = self.signer(from)?;
-        let signature = signer.sign_hash_sync(&transaction.signature_hash()).map_err(Failure::server)?;
+        let signature =
+            signer.sign_hash_sync(&transaction.signature_hash()).map_err(Failure::server)?;
         Ok(transaction.into_signed(signature).into())
     }
 }
@@ -94,7 +95,10 @@ pub(crate) fn send(context: &Context, request: TransactionRequest) -> Result<B25
 }
 
 /// `eth_signTransaction`. Fills in what is missing, where geth insists on everything.
-pub(crate) fn sign(context: &Context, request: TransactionRequest) -> Result<FillTransaction<RpcTransaction>, Failure> {
+pub(crate) fn sign(
+    context: &Context,
+    request: TransactionRequest,
+) -> Result<FillTransaction<RpcTransaction>, Failure> {
     let from = sender(&request)?;
     context.accounts.signer(from)?;
     let request = with_nonce(context, fill(context, request)?)?;
@@ -109,7 +113,8 @@ pub(crate) fn fill_only(
 ) -> Result<FillTransaction<RpcTransaction>, Failure> {
     let from = request.from.unwrap_or_default();
     let request = with_nonce(context, fill(context, request)?)?;
-    let unsigned: Envelope = build(request)?.into_signed(Signature::new(U256::ZERO, U256::ZERO, false)).into();
+    let unsigned: Envelope =
+        build(request)?.into_signed(Signature::new(U256::ZERO, U256::ZERO, false)).into();
     Ok(reply(unsigned, from))
 }
 
@@ -127,7 +132,9 @@ fn sender(request: &TransactionRequest) -> Result<Address, Failure> {
 fn fill(context: &Context, mut request: TransactionRequest) -> Result<TransactionRequest, Failure> {
     let chain_id = context.chain.chain_id();
     if let Some(have) = request.chain_id.filter(|have| *have != chain_id) {
-        return Err(Failure::server(format!("chainId does not match node's (have={have}, want={chain_id})")));
+        return Err(Failure::server(format!(
+            "chainId does not match node's (have={have}, want={chain_id})"
+        )));
     }
     request.chain_id = Some(chain_id);
     request.input = request
@@ -154,35 +161,45 @@ fn fill(context: &Context, mut request: TransactionRequest) -> Result<Transactio
 }
 
 fn fill_fees(context: &Context, request: &mut TransactionRequest) -> Result<(), Failure> {
-    let has_1559_fees = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    let has_1559_fees =
+        request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
     if request.gas_price.is_some() {
         if has_1559_fees {
-            return Err(Failure::server("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
+            return Err(Failure::server(
+                "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified",
+            ));
         }
         return Ok(());
     }
-    let (tip, max_fee) = fees::default_fees(context)?;
+    let suggested = context.tips.suggestion(context)?;
     let has_base_fee = context.chain.spec().next_base_fee(&context.chain.head().header).is_some();
     let wants_legacy = matches!(request.transaction_type, Some(0 | 1));
     if !has_1559_fees && (wants_legacy || !has_base_fee) {
-        request.gas_price = Some(max_fee);
+        request.gas_price = Some(fees::default_fee_cap(context, suggested));
         return Ok(());
     }
-    // What the sender did not say gives way to what it said.
-    let max_tip = request.max_fee_per_gas.unwrap_or(u128::MAX);
-    let tip = *request.max_priority_fee_per_gas.get_or_insert(tip.min(max_tip));
-    let max_fee = *request.max_fee_per_gas.get_or_insert_with(|| max_fee.max(tip.saturating_add(max_fee)));
+    // A suggested tip gives way to a fee cap that the sender has set.
+    let suggested = suggested.min(request.max_fee_per_gas.unwrap_or(u128::MAX));
+    let tip = *request.max_priority_fee_per_gas.get_or_insert(suggested);
+    let fee_cap = fees::default_fee_cap(context, tip);
+    let max_fee = *request.max_fee_per_gas.get_or_insert(fee_cap);
     if max_fee < tip {
-        return Err(Failure::server(format!("maxFeePerGas ({max_fee}) < maxPriorityFeePerGas ({tip})")));
+        return Err(Failure::server(format!(
+            "maxFeePerGas ({max_fee}) < maxPriorityFeePerGas ({tip})"
+        )));
     }
-    if request.sidecar.is_some() || request.blob_versioned_hashes.is_some() {
+    request.populate_blob_hashes();
+    if request.blob_versioned_hashes.is_some() {
         // As geth: room for the blob fee to double.
         request.max_fee_per_blob_gas.get_or_insert(2 * context.chain.next_blob_base_fee());
     }
     Ok(())
 }
 
-fn with_nonce(context: &Context, mut request: TransactionRequest) -> Result<TransactionRequest, Failure> {
+fn with_nonce(
+    context: &Context,
+    mut request: TransactionRequest,
+) -> Result<TransactionRequest, Failure> {
     if request.nonce.is_none() {
         request.nonce = Some(context.next_nonce(request.from.unwrap_or_default())?);
     }

@@ -12,7 +12,11 @@ use crate::{
 };
 
 /// `eth_getBlockByNumber` and `eth_getBlockByHash`.
-pub(crate) fn block(context: &Context, block: BlockParam, full: bool) -> Result<Option<BlockReply>, Failure> {
+pub(crate) fn block(
+    context: &Context,
+    block: BlockParam,
+    full: bool,
+) -> Result<Option<BlockReply>, Failure> {
     let Some(found) = context.block(block)? else { return Ok(None) };
     if block == BlockParam::Pending {
         return convert::pending_block(&found, full).map(Some);
@@ -21,7 +25,10 @@ pub(crate) fn block(context: &Context, block: BlockParam, full: bool) -> Result<
 }
 
 /// `eth_getBlockTransactionCountBy…`.
-pub(crate) fn transaction_count(context: &Context, block: BlockParam) -> Result<Option<U64>, Failure> {
+pub(crate) fn transaction_count(
+    context: &Context,
+    block: BlockParam,
+) -> Result<Option<U64>, Failure> {
     Ok(context.block(block)?.map(|block| U64::from(block.transactions.len())))
 }
 
@@ -31,13 +38,20 @@ pub(crate) fn ommer_count(context: &Context, block: BlockParam) -> Result<Option
 }
 
 /// `eth_getUncleBy…AndIndex`.
-pub(crate) fn ommer(context: &Context, block: BlockParam, index: Index) -> Result<Option<RpcBlock>, Failure> {
+pub(crate) fn ommer(
+    context: &Context,
+    block: BlockParam,
+    index: Index,
+) -> Result<Option<RpcBlock>, Failure> {
     let block = context.block(block)?;
     Ok(block.and_then(|block| block.ommers.get(index.0).map(convert::ommer)))
 }
 
 /// `eth_getBlockReceipts`.
-pub(crate) fn receipts(context: &Context, block: BlockParam) -> Result<Option<Vec<RpcReceipt>>, Failure> {
+pub(crate) fn receipts(
+    context: &Context,
+    block: BlockParam,
+) -> Result<Option<Vec<RpcReceipt>>, Failure> {
     Ok(context.block(block)?.map(|block| convert::receipts(context.chain.spec(), &block)))
 }
 

@@ -66,7 +66,9 @@ pub(crate) fn call(context: &Context, call: &CallRequest) -> Result<Bytes, Failu
     let gas = simulation.gas_limit_wanted();
     match simulation.run(gas) {
         Ok(outcome) => outcome.into_output(),
-        Err(Refused::Invalid(reason)) => Err(Failure::server(format!("err: {reason} (supplied gas {gas})"))),
+        Err(Refused::Invalid(reason)) => {
+            Err(Failure::server(format!("err: {reason} (supplied gas {gas})")))
+        }
         Err(Refused::Failed(failure)) => Err(failure),
     }
 }
@@ -130,7 +132,9 @@ pub(crate) fn halted(reason: &HaltReason) -> String {
         HaltReason::CreateCollision => "contract address collision".to_owned(),
         HaltReason::CreateContractSizeLimit => "max code size exceeded".to_owned(),
         HaltReason::CreateInitCodeSizeLimit => "max initcode size exceeded".to_owned(),
-        HaltReason::CreateContractStartingWithEF => "invalid code: must not begin with 0xef".to_owned(),
+        HaltReason::CreateContractStartingWithEF => {
+            "invalid code: must not begin with 0xef".to_owned()
+        }
         HaltReason::StateChangeDuringStaticCall | HaltReason::CallNotAllowedInsideStatic => {
             "write protection".to_owned()
         }
@@ -163,7 +167,9 @@ impl Simulation {
                 let header = header.ok_or_else(|| Failure::server("header not found"))?;
                 (context.chain.state_at(number)?, context.chain.evm_env(&header))
             }
-            Position::Pending(pending) => (pending.state.clone(), context.chain.evm_env(&pending.block.header)),
+            Position::Pending(pending) => {
+                (pending.state.clone(), context.chain.evm_env(&pending.block.header))
+            }
         };
         let mut database = CacheDB::new(state);
         if let Some(overrides) = call.environment.clone() {
@@ -212,14 +218,20 @@ impl Simulation {
         I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
     {
         self.deadline.check()?;
-        let (outcome, (inspector, clock)) = self.execute(gas_limit, (inspector, Clock::new(self.deadline)), true)?;
+        let (outcome, (inspector, clock)) =
+            self.execute(gas_limit, (inspector, Clock::new(self.deadline)), true)?;
         if clock.is_over {
             return Err(Refused::Failed(self.deadline.failure()));
         }
         Ok((outcome, inspector))
     }
 
-    fn execute<I>(&mut self, gas_limit: u64, mut inspector: I, is_active: bool) -> Result<(Outcome, I), Refused>
+    fn execute<I>(
+        &mut self,
+        gas_limit: u64,
+        mut inspector: I,
+        is_active: bool,
+    ) -> Result<(Outcome, I), Refused>
     where
         I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
     {
@@ -258,7 +270,8 @@ impl Simulation {
 
 /// The call as the EVM takes it, gas limit aside.
 fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Failure> {
-    let has_1559_fees = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    let has_1559_fees =
+        request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
     if request.gas_price.is_some() && has_1559_fees {
         return Err(Failure::server(
             "both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified",
@@ -281,7 +294,9 @@ fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Fai
         _ => 0,
     };
     if kind.is_create() && tx_type >= 3 {
-        return Err(Failure::server(format!("a transaction of type {tx_type} cannot create a contract")));
+        return Err(Failure::server(format!(
+            "a transaction of type {tx_type} cannot create a contract"
+        )));
     }
     let max_fee = request.gas_price.or(request.max_fee_per_gas).unwrap_or_default();
     Ok(TxEnv {
@@ -312,7 +327,8 @@ fn relax(env: &mut EvmEnv, transaction: &TxEnv) {
     cfg.disable_eip3607 = true;
     cfg.disable_block_gas_limit = true;
     cfg.tx_gas_limit_cap = Some(u64::MAX);
-    let pays_nothing = transaction.gas_price == 0 && transaction.gas_priority_fee.unwrap_or_default() == 0;
+    let pays_nothing =
+        transaction.gas_price == 0 && transaction.gas_priority_fee.unwrap_or_default() == 0;
     if pays_nothing {
         // A call without fees sees a base fee of 0: contracts may rely on the price being at least the base fee.
         cfg.disable_base_fee = true;
@@ -333,20 +349,27 @@ fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee
     };
     let is_out_of_gas = matches!(
         invalid,
-        InvalidTransaction::CallGasCostMoreThanGasLimit { .. } | InvalidTransaction::GasFloorMoreThanGasLimit { .. }
+        InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
+            | InvalidTransaction::GasFloorMoreThanGasLimit { .. }
     );
     let message = match invalid {
         InvalidTransaction::LackOfFundForMaxFee { fee, balance } => {
-            format!("insufficient funds for gas * price + value: address {caller} have {balance} want {fee}")
+            format!(
+                "insufficient funds for gas * price + value: address {caller} have {balance} want {fee}"
+            )
         }
         InvalidTransaction::OverflowPaymentInTransaction => {
-            format!("insufficient funds for gas * price + value: address {caller} required balance exceeds 256 bits")
+            format!(
+                "insufficient funds for gas * price + value: address {caller} required balance exceeds 256 bits"
+            )
         }
         InvalidTransaction::GasPriceLessThanBasefee => format!(
             "max fee per gas less than block base fee: address {caller}, maxFeePerGas: {max_fee}, baseFee: {base_fee}"
         ),
         InvalidTransaction::PriorityFeeGreaterThanMaxFee => {
-            format!("max priority fee per gas higher than max fee per gas: address {caller}, maxFeePerGas: {max_fee}")
+            format!(
+                "max priority fee per gas higher than max fee per gas: address {caller}, maxFeePerGas: {max_fee}"
+            )
         }
         InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas, gas_limit } => {
             format!("intrinsic gas too low: have {gas_limit}, want {initial_gas}")
@@ -359,7 +382,10 @@ fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee
             format!("EIP-7702 transaction with empty auth list (sender {caller})")
         }
         InvalidTransaction::EmptyBlobs => "blob transaction missing blob hashes".to_owned(),
-        InvalidTransaction::BlobGasPriceGreaterThanMax { block_blob_gas_price, tx_max_fee_per_blob_gas } => format!(
+        InvalidTransaction::BlobGasPriceGreaterThanMax {
+            block_blob_gas_price,
+            tx_max_fee_per_blob_gas,
+        } => format!(
             "max fee per blob gas less than block blob gas fee: address {caller} \
              blobGasFeeCap: {tx_max_fee_per_blob_gas}, blobBaseFee: {block_blob_gas_price}"
         ),

@@ -33,15 +33,8 @@ pub enum Namespace {
 
 impl Namespace {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Eth,
-        Self::Net,
-        Self::Web3,
-        Self::Txpool,
-        Self::Debug,
-        Self::Personal,
-        Self::Evm,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Eth, Self::Net, Self::Web3, Self::Txpool, Self::Debug, Self::Personal, Self::Evm];
 
     /// Its name on the command line and on the wire.
     pub const fn name(self) -> &'static str {
@@ -149,8 +142,8 @@ impl Default for RpcConfig {
 /// Bounds on what clients can ask for. Where geth has the limit, the default is geth's unless a line says why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RpcLimits {
-    /// Largest request in bytes. geth takes 5 MiB; three times that lets a client send 100 full-size blob transactions
-    /// in one batch.
+    /// Largest request in bytes. geth takes 5 MiB; three times that holds a batch of nine transactions with six blobs
+    /// each.
     pub request_bytes_max: u32,
     /// Largest answer in bytes. A block of 50,000 transactions is about 35 MB.
     pub response_bytes_max: u32,
@@ -205,7 +198,8 @@ impl Default for RpcLimits {
             write_stalled_max: Duration::from_secs(10),
             call_gas_max: 50_000_000,
             call_time_max: Duration::from_secs(5),
-            heavy_calls_max: std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
+            heavy_calls_max: std::thread::available_parallelism()
+                .map_or(2, |cores| cores.get().max(2)),
             heavy_calls_waiting_max: 1_024,
             logs_blocks_max: 100_000,
             logs_max: 100_000,

@@ -8,8 +8,8 @@ use heddle_chain::{Chain, ChainBlock, ProducedBlock, State};
 use heddle_pool::Pool;
 
 use crate::{
-    RpcConfig, RpcLimits, accounts::Accounts, errors::Failure, fees::TipOracle, filters::Filters, params::BlockParam,
-    work::HeavyWork,
+    RpcConfig, RpcLimits, accounts::Accounts, errors::Failure, fees::TipOracle, filters::Filters,
+    params::BlockParam, work::HeavyWork,
 };
 
 /// The node as the methods see it.
@@ -117,13 +117,14 @@ impl Context {
         let Some((number, index)) = self.chain.transaction_location(hash)? else { return Ok(None) };
         let Some(block) = self.chain.block_by_number(number)? else { return Ok(None) };
         // A reorganisation between the two reads can put another block there.
-        let is_there = block.transactions.get(index).is_some_and(|tx| *tx.inner().tx_hash() == hash);
+        let is_there =
+            block.transactions.get(index).is_some_and(|tx| *tx.inner().tx_hash() == hash);
         Ok(is_there.then_some((block, index)))
     }
 
     /// The nonce that the next transaction of this account should have.
     pub(crate) fn next_nonce(&self, address: Address) -> Result<u64, Failure> {
-        // The pool first: a transaction that is mined between the two reads then counts twice never, and once always.
+        // The pool first: a transaction that is mined between the two reads is then seen by one of them at least.
         let pooled = self.pool.pending_nonce(address).unwrap_or_default();
         let mined = self.chain.latest_state().account(address)?.unwrap_or_default().nonce;
         Ok(pooled.max(mined))
@@ -136,4 +137,41 @@ fn unknown(block: BlockParam) -> Failure {
         BlockParam::Hash(_) => "header for hash not found",
         _ => "header not found",
     })
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use alloy_signer_local::PrivateKeySigner;
+    use heddle_builder::MinerConfig;
+    use heddle_chain::GenesisBlock;
+    use heddle_chainspec::ChainSpec;
+    use heddle_parallel::ParallelExecutor;
+    use heddle_pool::PoolLimits;
+    use heddle_store::Store;
+
+    /// A development chain in memory that mines only when asked, as the methods see it.
+    pub(crate) fn dev_context(limits: RpcLimits) -> Arc<Context> {
+        let spec = Arc::new(ChainSpec::dev());
+        let genesis = GenesisBlock::new(&spec).unwrap();
+        let store = Store::in_memory(&genesis.identity(&spec)).unwrap();
+        let executor = ParallelExecutor::new(1).unwrap();
+        let chain = Arc::new(Chain::open(spec, &genesis, store, executor).unwrap());
+        let config = MinerConfig {
+            automine: false,
+            interval: None,
+            coinbase: Address::ZERO,
+            gas_limit: None,
+            extra_data: Default::default(),
+            pool_limits: PoolLimits::default(),
+        };
+        let miner = Miner::start(chain, config).unwrap();
+        let config = RpcConfig { limits, ..RpcConfig::dev(vec![first_signer()]) };
+        Arc::new(Context::new(miner, &config))
+    }
+
+    /// The first of the accounts with funds on the development chain; everybody knows its key.
+    pub(crate) fn first_signer() -> PrivateKeySigner {
+        "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80".parse().unwrap()
+    }
 }

@@ -31,9 +31,13 @@ pub(crate) enum BlockReply {
 /// The block with its transactions in full or as hashes.
 pub(crate) fn block(block: &ChainBlock, full: bool) -> RpcBlock {
     let transactions = if full {
-        BlockTransactions::Full((0..block.transactions.len()).filter_map(|index| transaction(block, index)).collect())
+        BlockTransactions::Full(
+            (0..block.transactions.len()).filter_map(|index| transaction(block, index)).collect(),
+        )
     } else {
-        BlockTransactions::Hashes(block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect())
+        BlockTransactions::Hashes(
+            block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect(),
+        )
     };
     Block {
         header: header(block),
@@ -108,7 +112,9 @@ pub(crate) fn receipt(spec: &ChainSpec, block: &ChainBlock, index: usize) -> Opt
     let place = Place {
         block,
         index,
-        gas_before: index.checked_sub(1).map_or(0, |before| block.receipts[before].cumulative_gas_used()),
+        gas_before: index
+            .checked_sub(1)
+            .map_or(0, |before| block.receipts[before].cumulative_gas_used()),
         logs_before: block.receipts[..index].iter().map(|receipt| receipt.logs().len()).sum(),
         blob_gas_price: spec.blob_base_fee(&block.header),
     };
@@ -142,12 +148,16 @@ impl Place<'_> {
             block_hash: Some(self.block.hash()),
             block_number: Some(self.block.number()),
             gas_used: receipt.cumulative_gas_used().saturating_sub(self.gas_before),
-            effective_gas_price: transaction.effective_gas_price(self.block.header.base_fee_per_gas),
+            effective_gas_price: transaction
+                .effective_gas_price(self.block.header.base_fee_per_gas),
             blob_gas_used,
             blob_gas_price: blob_gas_used.and(self.blob_gas_price),
             from,
             to: transaction.to(),
-            contract_address: transaction.kind().is_create().then(|| from.create(transaction.nonce())),
+            contract_address: transaction
+                .kind()
+                .is_create()
+                .then(|| from.create(transaction.nonce())),
         }
     }
 
@@ -173,7 +183,9 @@ pub(crate) fn for_each_log(
     mut each: impl FnMut(Log),
 ) {
     let mut log_index = 0;
-    for (index, (transaction, receipt)) in block.transactions.iter().zip(&block.receipts).enumerate() {
+    for (index, (transaction, receipt)) in
+        block.transactions.iter().zip(&block.receipts).enumerate()
+    {
         let place = Place { block, index, gas_before: 0, logs_before: 0, blob_gas_price: None };
         for log in receipt.logs() {
             if matches(log) {
@@ -186,4 +198,4 @@ pub(crate) fn for_each_log(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

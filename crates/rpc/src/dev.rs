@@ -31,7 +31,9 @@ impl Argument for MineOptions {
         }
         let written: Written = from_json(json)?;
         let number = |value: Option<Value>| {
-            let read = value.filter(|value| !value.is_null()).map(|value| Number::parse(&value.to_string()));
+            let read = value
+                .filter(|value| !value.is_null())
+                .map(|value| Number::parse(&value.to_string()));
             read.transpose().map(|number| number.map(|number| number.0))
         };
         Ok(Self { timestamp: number(written.timestamp)?, blocks: number(written.blocks)? })
@@ -45,7 +47,9 @@ pub(crate) struct Seconds(Duration);
 impl Argument for Seconds {
     fn parse(json: &str) -> Result<Self, String> {
         let seconds = match from_json::<f64>(json) {
-            Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+            Ok(seconds) => {
+                Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?
+            }
             Err(_) => Duration::from_secs(Number::parse(json)?.0),
         };
         Ok(Self(seconds))
@@ -53,7 +57,10 @@ impl Argument for Seconds {
 }
 
 /// `evm_mine`.
-pub(crate) async fn mine(context: Arc<Context>, options: MineOptions) -> Result<&'static str, Failure> {
+pub(crate) async fn mine(
+    context: Arc<Context>,
+    options: MineOptions,
+) -> Result<&'static str, Failure> {
     mine_blocks(&context, options.blocks.unwrap_or(1), None, options.timestamp).await?;
     Ok("0x0")
 }
@@ -66,7 +73,11 @@ pub(crate) fn parse_many(args: &mut Args<'_>) -> Result<(u64, Option<u64>), Fail
 }
 
 /// `anvil_mine`, `hardhat_mine`.
-pub(crate) async fn mine_many(context: Arc<Context>, blocks: u64, interval_s: Option<u64>) -> Result<(), Failure> {
+pub(crate) async fn mine_many(
+    context: Arc<Context>,
+    blocks: u64,
+    interval_s: Option<u64>,
+) -> Result<(), Failure> {
     mine_blocks(&context, blocks, interval_s, None).await
 }
 
@@ -78,7 +89,9 @@ async fn mine_blocks(
 ) -> Result<(), Failure> {
     let most = context.limits.mined_blocks_max;
     if blocks > most {
-        return Err(Failure::Limit(format!("{blocks} blocks are more than the {most} that one call may mine")));
+        return Err(Failure::Limit(format!(
+            "{blocks} blocks are more than the {most} that one call may mine"
+        )));
     }
     context.miner.mine(blocks, interval_s, timestamp).await.map_err(Failure::server)?;
     Ok(())
@@ -121,7 +134,10 @@ mod tests {
         assert_eq!(MineOptions::parse("1700000000"), options(Some(1_700_000_000), None));
         assert_eq!(MineOptions::parse(r#""0x10""#), options(Some(16), None));
         assert_eq!(MineOptions::parse(r#"{"blocks":5}"#), options(None, Some(5)));
-        assert_eq!(MineOptions::parse(r#"{"timestamp":"0x10","blocks":null}"#), options(Some(16), None));
+        assert_eq!(
+            MineOptions::parse(r#"{"timestamp":"0x10","blocks":null}"#),
+            options(Some(16), None)
+        );
         assert!(MineOptions::parse(r#"{"blocks":-5}"#).is_err());
         assert!(MineOptions::parse("true").is_err());
     }

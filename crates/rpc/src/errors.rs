@@ -11,7 +11,9 @@ use crate::config::Namespace;
 #[derive(Debug, thiserror::Error)]
 pub enum RpcError {
     /// The port is taken, or the address is not ours.
-    #[error("cannot listen on {address}: {source} (is another node running? choose another port with --http.port)")]
+    #[error(
+        "cannot listen on {address}: {source} (is another node running? choose another port with --http.port)"
+    )]
     Bind {
         /// Where it was to listen.
         address: SocketAddr,
@@ -66,10 +68,12 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "so that it can stand in `map_err`")]
     pub(crate) fn server(message: impl ToString) -> Self {
         Self::Server(message.to_string())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "so that it can stand in `map_err`")]
     pub(crate) fn params(message: impl ToString) -> Self {
         Self::InvalidParams(message.to_string())
     }

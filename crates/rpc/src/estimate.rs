@@ -9,6 +9,7 @@ use crate::{
     call::{CallRequest, Outcome, Refused, Simulation, halted},
     context::Context,
     errors::Failure,
+    params::BlockParam,
 };
 
 /// What a plain transfer costs.
@@ -24,6 +25,11 @@ const ACCESS_LIST_RUNS_MAX: usize = 64;
 /// `eth_estimateGas`: the least gas limit, to within the tolerance, with which the call succeeds. geth's algorithm.
 pub(crate) fn estimate(context: &Context, call: &CallRequest) -> Result<u64, Failure> {
     let mut simulation = Simulation::new(context, call)?;
+    if context.dev && call.block == BlockParam::Latest && call.environment.is_none() {
+        // The transaction will run in the next block, and contracts that look at the time then
+        // may need more gas than in the newest one.
+        simulation.env.block_env.timestamp = U256::from(context.miner.next_timestamp());
+    }
     estimate_in(&mut simulation, &call.request, context.limits.call_gas_max)
 }
 
@@ -55,8 +61,12 @@ fn estimate_in(
 
     let outcome = match simulation.run(highest) {
         Ok(outcome) => outcome,
-        Err(Refused::Invalid(reason)) if reason.is_out_of_gas => return Err(exceeds_allowance(highest)),
-        Err(Refused::Invalid(reason)) => return Err(Failure::server(format!("failed with {highest} gas: {reason}"))),
+        Err(Refused::Invalid(reason)) if reason.is_out_of_gas => {
+            return Err(exceeds_allowance(highest));
+        }
+        Err(Refused::Invalid(reason)) => {
+            return Err(Failure::server(format!("failed with {highest} gas: {reason}")));
+        }
         Err(Refused::Failed(failure)) => return Err(failure),
     };
     let is_out_of_gas = outcome.is_out_of_gas();
@@ -74,7 +84,11 @@ fn exceeds_allowance(gas: u64) -> Failure {
 }
 
 /// Narrows the limit down from `highest`, with which the call ended as `outcome`.
-fn search(simulation: &mut Simulation, outcome: &Outcome, mut highest: u64) -> Result<u64, Failure> {
+fn search(
+    simulation: &mut Simulation,
+    outcome: &Outcome,
+    mut highest: u64,
+) -> Result<u64, Failure> {
     let gas = outcome.result.gas();
     let mut lowest = gas.tx_gas_used().saturating_sub(1);
     let mut succeeds = |gas_limit: u64| match simulation.run(gas_limit) {
@@ -98,7 +112,8 @@ fn search(simulation: &mut Simulation, outcome: &Outcome, mut highest: u64) -> R
             break;
         }
         // Most calls need far less than the bound, so the first steps are at most doublings.
-        let middle = (lowest + (highest - lowest) / 2).min(lowest.saturating_mul(2).max(lowest + 1));
+        let middle =
+            (lowest + (highest - lowest) / 2).min(lowest.saturating_mul(2).max(lowest + 1));
         if succeeds(middle)? {
             highest = middle;
         } else {
@@ -115,8 +130,10 @@ fn affordable_gas(simulation: &mut Simulation) -> Result<Option<u64>, Failure> {
     if price == 0 {
         return Ok(None);
     }
-    let blob_gas = transaction.blob_hashes.len() as u128 * u128::from(alloy_eips::eip4844::DATA_GAS_PER_BLOB);
-    let blob_fee = U256::from(blob_gas).saturating_mul(U256::from(transaction.max_fee_per_blob_gas));
+    let blob_gas =
+        transaction.blob_hashes.len() as u128 * u128::from(alloy_eips::eip4844::DATA_GAS_PER_BLOB);
+    let blob_fee =
+        U256::from(blob_gas).saturating_mul(U256::from(transaction.max_fee_per_blob_gas));
     let balance = simulation.caller_balance()?;
     let Some(available) = balance.checked_sub(value) else {
         return Err(Failure::server("insufficient funds for transfer"));
@@ -128,12 +145,16 @@ fn affordable_gas(simulation: &mut Simulation) -> Result<Option<u64>, Failure> {
 }
 
 /// `eth_createAccessList`.
-pub(crate) fn create_access_list(context: &Context, call: &CallRequest) -> Result<AccessListResult, Failure> {
+pub(crate) fn create_access_list(
+    context: &Context,
+    call: &CallRequest,
+) -> Result<AccessListResult, Failure> {
     let mut simulation = Simulation::new(context, call)?;
     let gas_limit = simulation.gas_limit_wanted();
     for _ in 0..ACCESS_LIST_RUNS_MAX {
         let access_list = simulation.transaction.access_list.clone();
-        let (outcome, inspector) = simulation.watch(gas_limit, AccessListInspector::new(access_list.clone()))?;
+        let (outcome, inspector) =
+            simulation.watch(gas_limit, AccessListInspector::new(access_list.clone()))?;
         let touched = inspector.into_access_list();
         if touched == access_list {
             let error = match &outcome.result {
@@ -146,7 +167,5 @@ pub(crate) fn create_access_list(context: &Context, call: &CallRequest) -> Resul
         }
         simulation.set_access_list(touched);
     }
-    Err(Failure::server(format!(
-        "the access list still changed after {ACCESS_LIST_RUNS_MAX} runs"
-    )))
+    Err(Failure::server(format!("the access list still changed after {ACCESS_LIST_RUNS_MAX} runs")))
 }

@@ -34,7 +34,12 @@ impl TipOracle {
         let mut tips = Vec::new();
         for number in head.saturating_sub(SAMPLED_BLOCKS - 1)..=head {
             let Some(hash) = context.chain.hash_by_number(number)? else { continue };
-            let known = self.0.lock().iter().find(|(known, _)| *known == hash).map(|(_, tips)| tips.clone());
+            let known = self
+                .0
+                .lock()
+                .iter()
+                .find(|(known, _)| *known == hash)
+                .map(|(_, tips)| tips.clone());
             if let Some(known) = known {
                 tips.extend(known);
                 continue;
@@ -81,10 +86,9 @@ pub(crate) fn gas_price(context: &Context) -> Result<U256, Failure> {
     Ok(U256::from(tip) + U256::from(context.chain.next_base_fee()))
 }
 
-/// What a transaction offers if its sender does not say: the suggested tip, and room for the base fee to double.
-pub(crate) fn default_fees(context: &Context) -> Result<(u128, u128), Failure> {
-    let tip = context.tips.suggestion(context)?;
-    Ok((tip, tip.saturating_add(2 * u128::from(context.chain.next_base_fee()))))
+/// The fee cap of a transaction with this tip whose sender names none: room for the base fee to double, as in geth.
+pub(crate) fn default_fee_cap(context: &Context, tip: u128) -> u128 {
+    tip.saturating_add(2 * u128::from(context.chain.next_base_fee()))
 }
 
 /// `eth_blobBaseFee`: the price in the newest block, as in geth; zero before Cancun.
@@ -131,8 +135,12 @@ pub(crate) fn history(
         history.base_fee_per_gas.push(header.base_fee_per_gas.unwrap_or_default().into());
         history.gas_used_ratio.push(ratio(header.gas_used, header.gas_limit));
         history.base_fee_per_blob_gas.push(spec.blob_base_fee(&header).unwrap_or_default());
-        let blob_gas_max = spec.blob_params_at(header.timestamp).map_or(0, |params| params.max_blob_gas_per_block());
-        history.blob_gas_used_ratio.push(ratio(header.blob_gas_used.unwrap_or_default(), blob_gas_max));
+        let blob_gas_max = spec
+            .blob_params_at(header.timestamp)
+            .map_or(0, |params| params.max_blob_gas_per_block());
+        history
+            .blob_gas_used_ratio
+            .push(ratio(header.blob_gas_used.unwrap_or_default(), blob_gas_max));
         last = Some(header);
     }
     if let Some(last) = last {
@@ -149,7 +157,9 @@ pub(crate) fn history(
 
 fn check_percentiles(percentiles: &[f64], most: usize) -> Result<(), Failure> {
     if percentiles.len() > most {
-        return Err(Failure::server(format!("invalid reward percentile: over the query limit {most}")));
+        return Err(Failure::server(format!(
+            "invalid reward percentile: over the query limit {most}"
+        )));
     }
     for (index, percentile) in percentiles.iter().enumerate() {
         if !(0.0..=100.0).contains(percentile) {
@@ -226,14 +236,22 @@ mod tests {
 
     #[test]
     fn percentiles_must_ascend_within_0_and_100_and_be_few() {
-        let check = |percentiles: &[f64]| check_percentiles(percentiles, 3).map_err(|failure| failure.to_string());
+        let check = |percentiles: &[f64]| {
+            check_percentiles(percentiles, 3).map_err(|failure| failure.to_string())
+        };
         assert_eq!(check(&[0.0, 50.0, 100.0]), Ok(()));
         assert_eq!(check(&[]), Ok(()));
         assert_eq!(check(&[-1.0]), Err("invalid reward percentile: -1.000000".into()));
         assert_eq!(check(&[101.0]), Err("invalid reward percentile: 101.000000".into()));
-        assert_eq!(check(&[50.0, 10.0]), Err("invalid reward percentile: #0:50.000000 >= #1:10.000000".into()));
+        assert_eq!(
+            check(&[50.0, 10.0]),
+            Err("invalid reward percentile: #0:50.000000 >= #1:10.000000".into())
+        );
         assert!(check(&[f64::NAN]).is_err());
-        assert_eq!(check(&[1.0, 2.0, 3.0, 4.0]), Err("invalid reward percentile: over the query limit 3".into()));
+        assert_eq!(
+            check(&[1.0, 2.0, 3.0, 4.0]),
+            Err("invalid reward percentile: over the query limit 3".into())
+        );
     }
 
     #[test]

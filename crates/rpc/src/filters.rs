@@ -20,6 +20,9 @@ use crate::{
     logs::{self, LogMatcher, LogQuery},
 };
 
+/// Logs of blocks that left the chain, kept until their filters' clients ask: for all filters together.
+const REMOVED_LOGS_MAX: usize = 200_000;
+
 /// All filters of all clients, and what they are told from.
 #[derive(Debug)]
 pub(crate) struct Filters {
@@ -52,10 +55,18 @@ struct Told {
 
 #[derive(Debug)]
 enum Kind {
-    Logs { query: Box<LogQuery>, told: Told, removed: Vec<Log> },
-    Blocks { told: Told },
+    Logs {
+        query: Box<LogQuery>,
+        told: Told,
+        removed: Vec<Log>,
+    },
+    Blocks {
+        told: Told,
+    },
     /// How many pending transactions the client has been told of.
-    Transactions { told: u64 },
+    Transactions {
+        told: u64,
+    },
 }
 
 /// What `eth_getFilterChanges` answers.
@@ -102,7 +113,11 @@ impl Filters {
         }
     }
 
-    fn install(&self, context: &Context, kind: impl FnOnce(&Inner) -> Kind) -> Result<U128, Failure> {
+    fn install(
+        &self,
+        context: &Context,
+        kind: impl FnOnce(&Inner) -> Kind,
+    ) -> Result<U128, Failure> {
         let limits = &context.limits;
         let mut inner = self.inner.lock();
         inner.take_up(limits);
@@ -119,8 +134,16 @@ impl Filters {
     }
 
     /// `eth_newFilter`.
-    pub(crate) fn new_log_filter(&self, context: &Context, query: LogQuery) -> Result<U128, Failure> {
-        self.install(context, |_| Kind::Logs { query: Box::new(query), told: head(context), removed: Vec::new() })
+    pub(crate) fn new_log_filter(
+        &self,
+        context: &Context,
+        query: LogQuery,
+    ) -> Result<U128, Failure> {
+        self.install(context, |_| Kind::Logs {
+            query: Box::new(query),
+            told: head(context),
+            removed: Vec::new(),
+        })
     }
 
     /// `eth_newBlockFilter`.
@@ -193,7 +216,7 @@ impl Inner {
     fn take_up(&mut self, limits: &RpcLimits) {
         loop {
             match self.heads.try_recv() {
-                Ok(event) => self.reorganise(&event, limits),
+                Ok(event) => self.reorganise(&event),
                 // What was removed is lost; filters find out by themselves that their block is gone.
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
@@ -214,16 +237,25 @@ impl Inner {
     }
 
     /// Takes back what clients were told of blocks that have left the chain.
-    fn reorganise(&mut self, event: &ChainEvent, limits: &RpcLimits) {
+    fn reorganise(&mut self, event: &ChainEvent) {
         let Some(first) = event.removed.first() else { return };
-        let parent = Told { number: first.number().saturating_sub(1), hash: first.header.parent_hash };
+        let parent =
+            Told { number: first.number().saturating_sub(1), hash: first.header.parent_hash };
+        let kept = |filter: &Filter| match &filter.kind {
+            Kind::Logs { removed, .. } => removed.len(),
+            Kind::Blocks { .. } | Kind::Transactions { .. } => 0,
+        };
+        let mut room = REMOVED_LOGS_MAX.saturating_sub(self.filters.values().map(kept).sum());
         for filter in self.filters.values_mut() {
             match &mut filter.kind {
                 Kind::Logs { query, told, removed } if told.number >= first.number() => {
-                    for block in event.removed.iter().filter(|block| block.number() <= told.number) {
-                        removed.extend(query.matcher.in_block(block, true));
+                    for block in event.removed.iter().filter(|block| block.number() <= told.number)
+                    {
+                        let mut logs = query.matcher.in_block(block, true);
+                        logs.truncate(room);
+                        room -= logs.len();
+                        removed.append(&mut logs);
                     }
-                    removed.truncate(limits.logs_max);
                     *told = parent;
                 }
                 Kind::Blocks { told } if told.number >= first.number() => *told = parent,
@@ -242,7 +274,12 @@ impl Inner {
             Kind::Logs { query, told, removed } => {
                 let from = next(context, *told, head)?;
                 *told = head;
-                Due::Logs { matcher: query.matcher.clone(), removed: std::mem::take(removed), from, to: head.number }
+                Due::Logs {
+                    matcher: query.matcher.clone(),
+                    removed: std::mem::take(removed),
+                    from,
+                    to: head.number,
+                }
             }
             Kind::Blocks { told } => {
                 let from = next(context, *told, head)?;
@@ -265,3 +302,6 @@ fn next(context: &Context, told: Told, head: Told) -> Result<u64, Failure> {
     let is_there = context.chain.hash_by_number(told.number)? == Some(told.hash);
     Ok(if is_there { told.number + 1 } else { told.number.min(head.number) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,14 @@ use std::{
 };
 
 use jsonrpsee::{
-    core::{BoxError, http_helpers::{HttpError, read_body}},
-    server::{HttpBody, HttpRequest, HttpResponse, http::{content_type_is_json, response}},
+    core::{
+        BoxError,
+        http_helpers::{HttpError, read_body},
+    },
+    server::{
+        HttpBody, HttpRequest, HttpResponse,
+        http::{content_type_is_json, response},
+    },
     types::{ErrorCode, ErrorObjectOwned, Id, Notification, Request, Response, ResponsePayload},
 };
 use serde::de::{Deserializer as _, IgnoredAny, SeqAccess, Visitor};
@@ -69,18 +75,24 @@ struct Rules {
 
 impl Rules {
     fn admits(&self, request: &HttpRequest) -> bool {
-        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
+        let header = |name: &str| {
+            request.headers().get(name).map(|value| value.to_str().unwrap_or_default())
+        };
         // Browsers do not apply CORS to WebSockets, but name the page's origin, so that servers can.
         let is_origin_allowed = match (&self.origins, header("origin")) {
-            (Some(allowed), Some(origin)) if header("upgrade").is_some() => allowed.iter().any(|one| one == origin),
+            (Some(allowed), Some(origin)) if header("upgrade").is_some() => {
+                allowed.iter().any(|one| one == origin)
+            }
             _ => true,
         };
         // HTTP/2 has no such header but an authority.
-        let host = header("host").or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+        let host = header("host")
+            .or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         let is_host_allowed = match (&self.hosts, host) {
             (Some(allowed), Some(host)) => {
                 let name = host_name(host);
-                name.parse::<IpAddr>().is_ok() || allowed.iter().any(|one| one.eq_ignore_ascii_case(name))
+                name.parse::<IpAddr>().is_ok()
+                    || allowed.iter().any(|one| one.eq_ignore_ascii_case(name))
             }
             _ => true,
         };
@@ -157,14 +169,21 @@ where
         let rules = self.rules.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
-            let (body, is_single) = match read_body(&parts.headers, body, rules.request_bytes_max).await {
-                Ok(read) => read,
-                // The stream fails if a body that did not give its length is too long, or if the client hangs up, and
-                // then nobody hears the answer.
-                Err(HttpError::TooLarge | HttpError::Stream(_)) => return Ok(response::too_large(rules.request_bytes_max)),
-                Err(HttpError::Malformed) => return Ok(response::malformed()),
+            let (body, is_single) =
+                match read_body(&parts.headers, body, rules.request_bytes_max).await {
+                    Ok(read) => read,
+                    // The stream fails if a body that did not give its length is too long, or if the client hangs up, and
+                    // then nobody hears the answer.
+                    Err(HttpError::TooLarge | HttpError::Stream(_)) => {
+                        return Ok(response::too_large(rules.request_bytes_max));
+                    }
+                    Err(HttpError::Malformed) => return Ok(response::malformed()),
+                };
+            let refused = if is_single {
+                refuse_single(&body)
+            } else {
+                refuse_batch(&body, rules.batch_calls_max)
             };
-            let refused = if is_single { refuse_single(&body) } else { refuse_batch(&body, rules.batch_calls_max) };
             if let Some(answer) = refused {
                 return Ok(response::ok_response(answer));
             }
@@ -187,14 +206,25 @@ fn refuse_single(body: &[u8]) -> Option<String> {
         #[serde(borrow)]
         id: Id<'a>,
     }
-    let is_call = serde_json::from_slice::<Request<'_>>(body).is_ok()
-        || serde_json::from_slice::<Notification<'_, Option<&RawValue>>>(body).is_ok();
-    if is_call {
+    #[derive(serde::Deserialize)]
+    struct MaybeIdentified {
+        #[serde(rename = "id")]
+        _id: IgnoredAny,
+    }
+    if serde_json::from_slice::<Request<'_>>(body).is_ok() {
+        return None;
+    }
+    // A notification is what has no id at all; one that is no string or number makes it neither.
+    let is_notification = serde_json::from_slice::<Notification<'_, Option<&RawValue>>>(body)
+        .is_ok()
+        && serde_json::from_slice::<MaybeIdentified>(body).is_err();
+    if is_notification {
         return None;
     }
     let is_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
     let code = if is_json { ErrorCode::InvalidRequest } else { ErrorCode::ParseError };
-    let id = serde_json::from_slice::<Identified<'_>>(body).map_or(Id::Null, |identified| identified.id);
+    let id =
+        serde_json::from_slice::<Identified<'_>>(body).map_or(Id::Null, |identified| identified.id);
     Some(error_response(id, code.into()))
 }
 

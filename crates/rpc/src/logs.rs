@@ -45,14 +45,21 @@ impl LogMatcher {
         let topics = log.topics();
         (self.addresses.is_empty() || self.addresses.contains(&log.address))
             && self.topics.len() <= topics.len()
-            && self.topics.iter().zip(topics).all(|(wanted, topic)| wanted.is_empty() || wanted.contains(topic))
+            && self
+                .topics
+                .iter()
+                .zip(topics)
+                .all(|(wanted, topic)| wanted.is_empty() || wanted.contains(topic))
     }
 
     /// Whether a block with this bloom can have logs that match. Never wrong when it says no.
     pub(crate) fn may_match(&self, bloom: &Bloom) -> bool {
         let has = |bytes: &[u8]| bloom.contains_input(BloomInput::Raw(bytes));
         (self.addresses.is_empty() || self.addresses.iter().any(|address| has(address.as_slice())))
-            && self.topics.iter().all(|wanted| wanted.is_empty() || wanted.iter().any(|topic| has(topic.as_slice())))
+            && self
+                .topics
+                .iter()
+                .all(|wanted| wanted.is_empty() || wanted.iter().any(|topic| has(topic.as_slice())))
     }
 
     /// The matching logs of a block.
@@ -107,7 +114,10 @@ impl Argument for LogQuery {
         let block = |text: Option<String>| text.map(|text| BlockParam::read(&text)).transpose();
         let blocks = match (written.block_hash, written.from_block, written.to_block) {
             (Some(_), from, to) if from.is_some() || to.is_some() => {
-                return Err("cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other".to_owned());
+                return Err(
+                    "cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other"
+                        .to_owned(),
+                );
             }
             (Some(hash), ..) => LogBlocks::One(hex_value(&hash)?),
             (None, from, to) => LogBlocks::Range { from: block(from)?, to: block(to)? },
@@ -136,7 +146,10 @@ impl Argument for LogQuery {
 pub(crate) fn query(context: &Context, query: &LogQuery) -> Result<Vec<Log>, Failure> {
     match query.blocks {
         LogBlocks::One(hash) => {
-            let block = context.chain.block_by_hash(hash)?.ok_or_else(|| Failure::server("unknown block"))?;
+            let block = context
+                .chain
+                .block_by_hash(hash)?
+                .ok_or_else(|| Failure::server("unknown block"))?;
             Ok(query.matcher.in_block(&block, false))
         }
         LogBlocks::Range { from, to } => {
@@ -160,7 +173,12 @@ pub(crate) fn query(context: &Context, query: &LogQuery) -> Result<Vec<Log>, Fai
 }
 
 /// The matching logs of the blocks `from..=to`, all of which exist.
-pub(crate) fn in_range(context: &Context, matcher: &LogMatcher, from: u64, to: u64) -> Result<Vec<Log>, Failure> {
+pub(crate) fn in_range(
+    context: &Context,
+    matcher: &LogMatcher,
+    from: u64,
+    to: u64,
+) -> Result<Vec<Log>, Failure> {
     let limits = &context.limits;
     if to - from >= limits.logs_blocks_max {
         return Err(Failure::Limit(format!(

@@ -7,8 +7,7 @@ use jsonrpsee::{RpcModule, types::Params};
 use serde::Serialize;
 
 use crate::{
-    Namespace, RpcConfig, RpcError,
-    accounts, blocks,
+    Namespace, RpcConfig, RpcError, accounts, blocks,
     call::{self, CallRequest},
     context::Context,
     dev,
@@ -25,7 +24,10 @@ struct Table<'a> {
 }
 
 /// Everything that is served.
-pub(crate) fn module(context: Arc<Context>, config: &RpcConfig) -> Result<RpcModule<Context>, RpcError> {
+pub(crate) fn module(
+    context: Arc<Context>,
+    config: &RpcConfig,
+) -> Result<RpcModule<Context>, RpcError> {
     let mut table = Table { module: RpcModule::from_arc(context), config };
     table.chain()?;
     table.blocks()?;
@@ -140,13 +142,19 @@ impl Table<'_> {
 
     fn chain(&mut self) -> Result<(), RpcError> {
         self.light("eth_chainId", 0, |context, _| Ok(U64::from(context.chain.chain_id())))?;
-        self.light("eth_blockNumber", 0, |context, _| Ok(U64::from(context.chain.head().number())))?;
+        self.light("eth_blockNumber", 0, |context, _| {
+            Ok(U64::from(context.chain.head().number()))
+        })?;
         self.light("eth_syncing", 0, |_, _| Ok(false))?;
         self.light("eth_coinbase", 0, |context, _| Ok(context.miner.coinbase()))?;
-        self.light("eth_gasPrice", 0, |context, _| fees::gas_price(context))?;
-        self.light("eth_maxPriorityFeePerGas", 0, |context, _| {
-            Ok(U256::from(context.tips.suggestion(context)?))
-        })?;
+        // The first look at a large block takes milliseconds.
+        self.heavy("eth_gasPrice", 0, |_| Ok(()), |context, ()| fees::gas_price(context))?;
+        self.heavy(
+            "eth_maxPriorityFeePerGas",
+            0,
+            |_| Ok(()),
+            |context, ()| Ok(U256::from(context.tips.suggestion(context)?)),
+        )?;
         self.light("eth_baseFee", 0, |context, _| Ok(U256::from(context.chain.next_base_fee())))?;
         self.light("eth_blobBaseFee", 0, |context, _| Ok(fees::blob_base_fee(context)))?;
         self.heavy(
@@ -188,8 +196,20 @@ impl Table<'_> {
             |context, (block, full)| blocks::block(context, block, full),
         )?;
         self.heavy("eth_getBlockReceipts", 1, only, blocks::receipts)?;
-        self.either("eth_getBlockTransactionCountByNumber", 1, number, pending, blocks::transaction_count)?;
-        self.either("eth_getBlockTransactionCountByHash", 1, hash, pending, blocks::transaction_count)?;
+        self.either(
+            "eth_getBlockTransactionCountByNumber",
+            1,
+            number,
+            pending,
+            blocks::transaction_count,
+        )?;
+        self.either(
+            "eth_getBlockTransactionCountByHash",
+            1,
+            hash,
+            pending,
+            blocks::transaction_count,
+        )?;
         self.either("eth_getUncleCountByBlockNumber", 1, number, pending, blocks::ommer_count)?;
         self.either("eth_getUncleCountByBlockHash", 1, hash, pending, blocks::ommer_count)?;
         self.either(
@@ -273,7 +293,9 @@ impl Table<'_> {
     }
 
     fn calls(&mut self) -> Result<(), RpcError> {
-        self.heavy("eth_call", 4, CallRequest::parse, |context, request| call::call(context, &request))?;
+        self.heavy("eth_call", 4, CallRequest::parse, |context, request| {
+            call::call(context, &request)
+        })?;
         self.heavy("eth_estimateGas", 4, CallRequest::parse, |context, request| {
             estimate::estimate(context, &request).map(U64::from)
         })?;
@@ -335,14 +357,22 @@ impl Table<'_> {
         self.light("eth_newFilter", 1, |context, args| {
             context.filters.new_log_filter(context, args.required()?)
         })?;
-        self.light("eth_newBlockFilter", 0, |context, _| context.filters.new_block_filter(context))?;
+        self.light("eth_newBlockFilter", 0, |context, _| {
+            context.filters.new_block_filter(context)
+        })?;
         // Some clients ask for whole transactions; hashes are what there is.
         self.light("eth_newPendingTransactionFilter", 1, |context, _| {
             context.filters.new_transaction_filter(context)
         })?;
-        self.heavy("eth_getFilterChanges", 1, filter_id, |context, id| context.filters.changes(context, id))?;
-        self.heavy("eth_getFilterLogs", 1, filter_id, |context, id| context.filters.logs(context, id))?;
-        self.light("eth_uninstallFilter", 1, |context, args| Ok(context.filters.uninstall(filter_id(args)?)))?;
+        self.heavy("eth_getFilterChanges", 1, filter_id, |context, id| {
+            context.filters.changes(context, id)
+        })?;
+        self.heavy("eth_getFilterLogs", 1, filter_id, |context, id| {
+            context.filters.logs(context, id)
+        })?;
+        self.light("eth_uninstallFilter", 1, |context, args| {
+            Ok(context.filters.uninstall(filter_id(args)?))
+        })?;
         if self.serves("eth_subscribe") {
             self.module.register_subscription(
                 "eth_subscribe",
@@ -363,7 +393,8 @@ impl Table<'_> {
         let served = Namespace::ALL.into_iter().filter(|namespace| self.serves(namespace.name()));
         let modules: BTreeMap<&'static str, &'static str> =
             served.map(Namespace::name).chain(["rpc"]).map(|name| (name, "1.0")).collect();
-        self.module.register_method("rpc_modules", move |_, _, _| Ok::<_, Failure>(modules.clone()))?;
+        self.module
+            .register_method("rpc_modules", move |_, _, _| Ok::<_, Failure>(modules.clone()))?;
         Ok(())
     }
 
@@ -396,7 +427,9 @@ impl Table<'_> {
         self.alias(&["anvil_snapshot"], "evm_snapshot")?;
         self.waiting("evm_revert", 1, only, dev::revert)?;
         self.alias(&["anvil_revert"], "evm_revert")?;
-        self.light("evm_increaseTime", 1, |context, args| dev::increase_time(context, args.required()?))?;
+        self.light("evm_increaseTime", 1, |context, args| {
+            dev::increase_time(context, args.required()?)
+        })?;
         self.alias(&["anvil_increaseTime"], "evm_increaseTime")?;
         self.light("evm_setNextBlockTimestamp", 1, |context, args| {
             dev::set_next_timestamp(context, args.required()?)
@@ -409,7 +442,9 @@ impl Table<'_> {
         self.alias(&["anvil_setAutomine"], "evm_setAutomine")?;
         self.light("anvil_getAutomine", 0, |context, _| Ok(context.miner.automine()))?;
         self.alias(&["hardhat_getAutomine"], "anvil_getAutomine")?;
-        self.light("evm_setIntervalMining", 1, |context, args| dev::set_interval(context, args.required()?))?;
+        self.light("evm_setIntervalMining", 1, |context, args| {
+            dev::set_interval(context, args.required()?)
+        })?;
         self.alias(&["anvil_setIntervalMining"], "evm_setIntervalMining")
     }
 }
@@ -433,5 +468,9 @@ fn client_version() -> String {
         "aarch64" => "arm64",
         other => other,
     };
-    format!("Heddle/v{version}/{}-{arch}/rust{}", std::env::consts::OS, env!("CARGO_PKG_RUST_VERSION"))
+    format!(
+        "Heddle/v{version}/{}-{arch}/rust{}",
+        std::env::consts::OS,
+        env!("CARGO_PKG_RUST_VERSION")
+    )
 }

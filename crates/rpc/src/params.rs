@@ -32,7 +32,9 @@ impl<'a> Args<'a> {
                 let mut deserializer = serde_json::Deserializer::from_str(text);
                 let list = serde::Deserializer::deserialize_seq(&mut deserializer, AtMost(most))
                     .map_err(|error| Failure::params(plain(&error)))?;
-                list.ok_or_else(|| Failure::params(format!("too many arguments, want at most {most}")))?
+                list.ok_or_else(|| {
+                    Failure::params(format!("too many arguments, want at most {most}"))
+                })?
             }
             _ if text == "null" => Vec::new(),
             _ => return Err(Failure::params("non-array args")),
@@ -43,8 +45,9 @@ impl<'a> Args<'a> {
     /// The next argument, which has to be there.
     pub(crate) fn required<T: Argument>(&mut self) -> Result<T, Failure> {
         let position = self.position;
-        self.optional()?
-            .ok_or_else(|| Failure::params(format!("missing value for required argument {position}")))
+        self.optional()?.ok_or_else(|| {
+            Failure::params(format!("missing value for required argument {position}"))
+        })
     }
 
     /// The next argument, `None` if it is missing or null.
@@ -189,7 +192,12 @@ impl Argument for Bytes {
     fn parse(json: &str) -> Result<Self, String> {
         let text = string(json)?;
         let Some(digits) = text.strip_prefix("0x") else {
-            return Err(if text.is_empty() { "empty hex string" } else { "hex string without 0x prefix" }.to_owned());
+            return Err(if text.is_empty() {
+                "empty hex string"
+            } else {
+                "hex string without 0x prefix"
+            }
+            .to_owned());
         };
         if !digits.len().is_multiple_of(2) {
             return Err("hex string of odd length".to_owned());
@@ -240,10 +248,13 @@ impl Argument for Number {
             Number(u64),
             Text(String),
         }
-        let number = match from_json(json).map_err(|_| format!("{} is no number", shortened(json)))? {
-            Written::Number(number) => number,
-            Written::Text(text) => wide(&text)?.try_into().map_err(|_| "number > 64 bits".to_owned())?,
-        };
+        let number =
+            match from_json(json).map_err(|_| format!("{} is no number", shortened(json)))? {
+                Written::Number(number) => number,
+                Written::Text(text) => {
+                    wide(&text)?.try_into().map_err(|_| "number > 64 bits".to_owned())?
+                }
+            };
         Ok(Self(number))
     }
 }
@@ -289,7 +300,10 @@ impl Slot {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
         if digits.len() > 64 {
-            return Err(format!("storage key too long (want at most 32 bytes): {:?}", shortened(text)));
+            return Err(format!(
+                "storage key too long (want at most 32 bytes): {:?}",
+                shortened(text)
+            ));
         }
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(format!("invalid hex in storage key: {:?}", shortened(text)));
@@ -371,15 +385,22 @@ impl Argument for BlockParam {
             let object: Object = from_json(json)?;
             return match (object.block_number, object.block_hash) {
                 (Some(_), Some(_)) => {
-                    Err("cannot specify both BlockHash and BlockNumber, choose one or the other".to_owned())
+                    Err("cannot specify both BlockHash and BlockNumber, choose one or the other"
+                        .to_owned())
                 }
                 (Some(number), None) => Self::read(&number),
-                (None, Some(hash)) => B256::parse(&serde_json::Value::from(hash).to_string()).map(Self::Hash),
+                (None, Some(hash)) => {
+                    B256::parse(&serde_json::Value::from(hash).to_string()).map(Self::Hash)
+                }
                 (None, None) => Err("either blockHash or blockNumber is needed".to_owned()),
             };
         }
         let text = string(json)?;
-        if text.len() == HASH_LENGTH { B256::parse(json).map(Self::Hash) } else { Self::read(&text) }
+        if text.len() == HASH_LENGTH {
+            B256::parse(json).map(Self::Hash)
+        } else {
+            Self::read(&text)
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, U64};
-use alloy_rpc_types_txpool::{TxpoolContent, TxpoolContentFrom, TxpoolInspect, TxpoolInspectSummary};
+use alloy_rpc_types_txpool::{
+    TxpoolContent, TxpoolContentFrom, TxpoolInspect, TxpoolInspectSummary,
+};
 use heddle_pool::PooledTx;
 use serde_json::json;
 
@@ -26,7 +28,9 @@ fn split<T>(
 ) -> (BTreeMap<Address, ByNonce<T>>, BTreeMap<Address, ByNonce<T>>) {
     let (mut pending, mut queued) = (BTreeMap::new(), BTreeMap::new());
     for (sender, content) in context.pool.content() {
-        for (transactions, part) in [(&content.pending, &mut pending), (&content.queued, &mut queued)] {
+        for (transactions, part) in
+            [(&content.pending, &mut pending), (&content.queued, &mut queued)]
+        {
             if !transactions.is_empty() {
                 part.insert(sender, by_nonce(transactions, convert));
             }
@@ -48,7 +52,10 @@ pub(crate) fn content(context: &Context) -> TxpoolContent<RpcTransaction> {
 }
 
 /// `txpool_contentFrom`.
-pub(crate) fn content_from(context: &Context, sender: Address) -> TxpoolContentFrom<RpcTransaction> {
+pub(crate) fn content_from(
+    context: &Context,
+    sender: Address,
+) -> TxpoolContentFrom<RpcTransaction> {
     let content = context.pool.content_from(sender);
     TxpoolContentFrom {
         pending: by_nonce(&content.pending, convert::pooled_transaction),

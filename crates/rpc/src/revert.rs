@@ -65,7 +65,10 @@ mod tests {
                 bytes!("4e487b710000000000000000000000000000000000000000000000000000000000000099"),
                 "execution reverted: unknown panic code: 0x99",
             ),
-            (Bytes::from_static(&hex!("77726f6e672d63616c6c6461746173697a65")), "execution reverted"),
+            (
+                Bytes::from_static(&hex!("77726f6e672d63616c6c6461746173697a65")),
+                "execution reverted",
+            ),
             (Bytes::new(), "execution reverted"),
             (bytes!("08c379a0"), "execution reverted"),
         ] {

@@ -6,8 +6,8 @@ use heddle_builder::Miner;
 use jsonrpsee::{
     core::{BoxError, middleware::RpcServiceBuilder},
     server::{
-        BatchRequestConfig, HttpBody, HttpRequest, PingConfig, Server, ServerConfig, ServerHandle, StopHandle,
-        serve_with_graceful_shutdown, stop_channel,
+        BatchRequestConfig, HttpBody, HttpRequest, PingConfig, Server, ServerConfig, ServerHandle,
+        StopHandle, serve_with_graceful_shutdown, stop_channel,
     },
 };
 use tokio::{
@@ -87,7 +87,9 @@ impl RpcServer {
         let services = Server::builder()
             .set_config(transport(&config))
             .set_rpc_middleware(RpcServiceBuilder::new().layer(checked))
-            .set_http_middleware(ServiceBuilder::new().option_layer(cors).layer(GateLayer::new(&config)))
+            .set_http_middleware(
+                ServiceBuilder::new().option_layer(cors).layer(GateLayer::new(&config)),
+            )
             .to_service_builder();
 
         let (stop, handle) = stop_channel();
@@ -113,7 +115,9 @@ fn transport(config: &RpcConfig) -> ServerConfig {
         .max_response_body_size(limits.response_bytes_max)
         .max_connections(limits.connections_max)
         .max_subscriptions_per_connection(limits.subscriptions_per_connection_max)
-        .set_batch_request_config(BatchRequestConfig::Limit(limits.batch_calls_max.saturating_mul(BATCH_SLACK)))
+        .set_batch_request_config(BatchRequestConfig::Limit(
+            limits.batch_calls_max.saturating_mul(BATCH_SLACK),
+        ))
         .set_message_buffer_capacity(limits.websocket_queue_max.max(1))
         .set_id_provider(HexIds)
         .enable_ws_ping(PingConfig::new())
@@ -146,7 +150,10 @@ where
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics::counter!("rpc_refused_connections_total").increment(1);
-            tracing::debug!(limit = config.limits.connections_max, "too many connections, one is closed");
+            tracing::debug!(
+                limit = config.limits.connections_max,
+                "too many connections, one is closed"
+            );
             continue;
         };
         // A receipt must not wait for the next packet. Without it, everything still works.

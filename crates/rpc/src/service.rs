@@ -79,7 +79,8 @@ where
                 Ok(name) => {
                     let started = Instant::now();
                     let response = inner.call(request).await;
-                    metrics::histogram!("rpc_call_seconds", "method" => name).record(started.elapsed());
+                    metrics::histogram!("rpc_call_seconds", "method" => name)
+                        .record(started.elapsed());
                     if response.is_error() {
                         metrics::counter!("rpc_errors_total", "method" => name).increment(1);
                     }
@@ -87,7 +88,8 @@ where
                 }
                 Err(failure) => {
                     let error = ErrorObjectOwned::from(failure);
-                    MethodResponse::error(request.id.clone(), error).with_extensions(request.extensions)
+                    MethodResponse::error(request.id.clone(), error)
+                        .with_extensions(request.extensions)
                 }
             }
         }
@@ -99,14 +101,14 @@ where
             if batch.len() > service.rules.batch_calls_max {
                 return MethodResponse::error(Id::Null, batch_too_large());
             }
-            let mut answers = BatchResponseBuilder::new_with_limit(service.rules.response_bytes_max);
+            let mut answers =
+                BatchResponseBuilder::new_with_limit(service.rules.response_bytes_max);
             let mut has_notification = false;
             for entry in batch {
                 let answer = match entry {
                     Ok(BatchEntry::Call(request)) => service.call(request).await,
-                    Ok(BatchEntry::Notification(notification)) => {
+                    Ok(BatchEntry::Notification(_)) => {
                         has_notification = true;
-                        service.notification(notification).await;
                         continue;
                     }
                     Err(error) => {
@@ -125,7 +127,24 @@ where
         }
     }
 
-    fn notification<'a>(&self, notification: Notification<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        self.inner.notification(notification)
+    /// Notifications are not carried out, and neither by HTTP nor in a batch answered. On a WebSocket the transport
+    /// takes a call for one whose id has a wrong type; rather than leave its sender waiting, it says what is missing.
+    fn notification<'a>(
+        &self,
+        notification: Notification<'a>,
+    ) -> impl Future<Output = MethodResponse> + Send + 'a {
+        let over_http = notification.extensions().get::<OverHttp>().is_some();
+        async move {
+            let answer = if over_http {
+                MethodResponse::notification()
+            } else {
+                let message = "invalid request: the id must be a string or a number";
+                MethodResponse::error(
+                    Id::Null,
+                    ErrorObject::borrowed(INVALID_REQUEST, message, None),
+                )
+            };
+            answer.with_extensions(notification.extensions)
+        }
     }
 }

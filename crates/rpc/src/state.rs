@@ -15,13 +15,21 @@ use crate::{
 };
 
 /// `eth_getBalance`.
-pub(crate) fn balance(context: &Context, address: Address, block: BlockParam) -> Result<U256, Failure> {
+pub(crate) fn balance(
+    context: &Context,
+    address: Address,
+    block: BlockParam,
+) -> Result<U256, Failure> {
     let account = context.state(block)?.account(address)?;
     Ok(account.unwrap_or_default().balance)
 }
 
 /// `eth_getTransactionCount`: of the pool too, where the pending block is meant.
-pub(crate) fn transaction_count(context: &Context, address: Address, block: BlockParam) -> Result<U64, Failure> {
+pub(crate) fn transaction_count(
+    context: &Context,
+    address: Address,
+    block: BlockParam,
+) -> Result<U64, Failure> {
     let nonce = match block {
         BlockParam::Pending => context.next_nonce(address)?,
         _ => context.state(block)?.account(address)?.unwrap_or_default().nonce,
@@ -30,7 +38,11 @@ pub(crate) fn transaction_count(context: &Context, address: Address, block: Bloc
 }
 
 /// `eth_getCode`.
-pub(crate) fn code(context: &Context, address: Address, block: BlockParam) -> Result<Bytes, Failure> {
+pub(crate) fn code(
+    context: &Context,
+    address: Address,
+    block: BlockParam,
+) -> Result<Bytes, Failure> {
     Ok(context.state(block)?.code_of(address)?)
 }
 
@@ -85,10 +97,18 @@ fn check_slots(context: &Context, slots: usize) -> Result<(), Failure> {
 }
 
 /// `eth_getAccountInfo`.
-pub(crate) fn account_info(context: &Context, address: Address, block: BlockParam) -> Result<AccountInfo, Failure> {
+pub(crate) fn account_info(
+    context: &Context,
+    address: Address,
+    block: BlockParam,
+) -> Result<AccountInfo, Failure> {
     let state = context.state(block)?;
     let account = state.account(address)?.unwrap_or_default();
-    Ok(AccountInfo { balance: account.balance, nonce: account.nonce, code: state.code_of(address)? })
+    Ok(AccountInfo {
+        balance: account.balance,
+        nonce: account.nonce,
+        code: state.code_of(address)?,
+    })
 }
 
 /// What `eth_getProof` is asked for.
@@ -110,7 +130,10 @@ impl ProofRequest {
 }
 
 /// `eth_getProof` (EIP-1186).
-pub(crate) fn proof(context: &Context, request: &ProofRequest) -> Result<EIP1186AccountProofResponse, Failure> {
+pub(crate) fn proof(
+    context: &Context,
+    request: &ProofRequest,
+) -> Result<EIP1186AccountProofResponse, Failure> {
     check_slots(context, request.slots.len())?;
     if request.block == BlockParam::Pending {
         return Err(Failure::server("proofs of the pending block are not supported"));
@@ -118,16 +141,17 @@ pub(crate) fn proof(context: &Context, request: &ProofRequest) -> Result<EIP1186
     let number = context.known_number(request.block)?;
     let indexes: Vec<U256> = request.slots.iter().map(|slot| slot.index).collect();
     let proof = context.chain.proof_at(number, request.address, &indexes)?;
-    let storage_proof = proof.storage.into_iter().zip(&request.slots).map(|(proof, slot)| EIP1186StorageProof {
-        // As geth: the slot in the way it was asked for.
-        key: if slot.is_word {
-            JsonStorageKey::Hash(proof.slot.into())
-        } else {
-            JsonStorageKey::Number(proof.slot)
-        },
-        value: proof.value,
-        proof: proof.proof,
-    });
+    let storage_proof =
+        proof.storage.into_iter().zip(&request.slots).map(|(proof, slot)| EIP1186StorageProof {
+            // As geth: the slot in the way it was asked for.
+            key: if slot.is_word {
+                JsonStorageKey::Hash(proof.slot.into())
+            } else {
+                JsonStorageKey::Number(proof.slot)
+            },
+            value: proof.value,
+            proof: proof.proof,
+        });
     Ok(EIP1186AccountProofResponse {
         address: request.address,
         balance: proof.account.map_or(U256::ZERO, |account| account.balance),

@@ -50,7 +50,9 @@ fn parse(params: &Params<'_>) -> Result<Kind, Failure> {
     match name.as_str() {
         "newHeads" => Ok(Kind::NewHeads),
         // The range is of no use here: a subscription is about what is yet to come.
-        "logs" => Ok(Kind::Logs(args.optional::<LogQuery>()?.map(|query| query.matcher).unwrap_or_default())),
+        "logs" => Ok(Kind::Logs(
+            args.optional::<LogQuery>()?.map(|query| query.matcher).unwrap_or_default(),
+        )),
         "newPendingTransactions" => Ok(Kind::NewPendingTransactions { full: args.or(false)? }),
         "syncing" => Ok(Kind::Syncing),
         _ => {
@@ -121,7 +123,7 @@ pub(crate) async fn run(
 
 async fn send(sink: &SubscriptionSink, message: &impl Serialize) -> Result<(), Ended> {
     let message = SubscriptionMessage::new(sink.method_name(), sink.subscription_id(), message)
-        .map_err(|error| Failure::server(error))?;
+        .map_err(Failure::server)?;
     tokio::select! {
         sent = sink.send(message) => sent.map_err(|_| Ended::Gone),
         () = sink.closed() => Err(Ended::Gone),
@@ -270,7 +272,9 @@ impl Heads {
         }
         while self.number < self.chain.head().number() {
             match self.chain.block_by_number(self.number + 1).map_err(Failure::from)? {
-                Some(block) if block.header.parent_hash == self.hash => self.tell(&block, sink, messages).await?,
+                Some(block) if block.header.parent_hash == self.hash => {
+                    self.tell(&block, sink, messages).await?;
+                }
                 _ => return Err(Ended::Lagged(missed)),
             }
         }

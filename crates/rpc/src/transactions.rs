@@ -33,7 +33,11 @@ pub(crate) fn by_hash(context: &Context, hash: B256) -> Result<Option<RpcTransac
 }
 
 /// `eth_getTransactionByBlock…AndIndex`.
-pub(crate) fn by_index(context: &Context, block: BlockParam, index: Index) -> Result<Option<RpcTransaction>, Failure> {
+pub(crate) fn by_index(
+    context: &Context,
+    block: BlockParam,
+    index: Index,
+) -> Result<Option<RpcTransaction>, Failure> {
     let transaction = context.block(block)?.and_then(|found| convert::transaction(&found, index.0));
     Ok(transaction.map(|transaction| match block {
         BlockParam::Pending => RpcTransaction { block_hash: None, ..transaction },
@@ -56,9 +60,15 @@ pub(crate) fn raw_by_hash(context: &Context, hash: B256) -> Result<Option<Bytes>
 }
 
 /// `eth_getRawTransactionByBlock…AndIndex`.
-pub(crate) fn raw_by_index(context: &Context, block: BlockParam, index: Index) -> Result<Option<Bytes>, Failure> {
+pub(crate) fn raw_by_index(
+    context: &Context,
+    block: BlockParam,
+    index: Index,
+) -> Result<Option<Bytes>, Failure> {
     let block = context.block(block)?;
-    Ok(block.and_then(|block| block.transactions.get(index.0).map(|tx| tx.inner().encoded_2718().into())))
+    Ok(block.and_then(|block| {
+        block.transactions.get(index.0).map(|tx| tx.inner().encoded_2718().into())
+    }))
 }
 
 /// `eth_sendRawTransaction`: answers when the transaction is filed, not when it is mined.
@@ -79,7 +89,9 @@ pub(crate) fn is_expensive(raw: &Bytes) -> bool {
 pub(crate) fn submit(context: &Context, transaction: PoolTransaction) -> Result<B256, Failure> {
     // Deployers like the CREATE2 factory's depend on it, and on a development chain there is nothing to replay.
     if !context.dev && transaction.is_legacy() && transaction.chain_id().is_none() {
-        return Err(Failure::server("only replay-protected (EIP-155) transactions allowed over RPC"));
+        return Err(Failure::server(
+            "only replay-protected (EIP-155) transactions allowed over RPC",
+        ));
     }
     let recovered = transaction
         // The pool knows which signatures the fork allows.

@@ -82,7 +82,9 @@ mod tests {
         let (release, blocked) = mpsc::channel::<()>();
         let first = {
             let work = work.clone();
-            tokio::spawn(async move { work.run(move || blocked.recv().map_err(Failure::server)).await })
+            tokio::spawn(
+                async move { work.run(move || blocked.recv().map_err(Failure::server)).await },
+            )
         };
         while work.permits.available_permits() > 0 {
             tokio::task::yield_now().await;

@@ -73,7 +73,7 @@ pub use block::{
 pub use chain::SIDE_BLOCKS_MAX;
 pub use error::StoreError;
 pub use open::DATABASE_FILE;
-pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS_MAX};
+pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS_MAX, PastNodes};
 pub use schema::SCHEMA_VERSION;
 pub use store::{CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, Store, StoreConfig};
 pub use verify::{StateReport, TableSize};

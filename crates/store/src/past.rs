@@ -8,7 +8,8 @@ use crate::store::Snapshot;
 use crate::{StateView, Store, StoreError};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::{
-    AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, prove_account, state_root,
+    AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, TrieUpdates,
+    prove_account, state_root,
 };
 use parking_lot::MutexGuard;
 use redb::ReadableTable;
@@ -102,6 +103,15 @@ impl Store {
     ) -> Result<AccountProof, StoreError> {
         let span = tracing::debug_span!("proof", number);
         let _entered = span.enter();
+        Ok(prove_account(&self.past_nodes(number)?.reader(), address, slots)?)
+    }
+
+    /// The nodes of all tries of the state after block `number`: what a block that branches off
+    /// there is computed over.
+    ///
+    /// # Errors
+    /// As [`Self::proof_at`].
+    pub fn past_nodes(&self, number: u64) -> Result<PastNodes, StoreError> {
         let snapshot = self.snapshot();
         let head = snapshot.head()?.number;
         if number > head {
@@ -124,8 +134,28 @@ impl Store {
         let view = StateView::latest(snapshot)?;
         let (root, updates) = state_root(&view, &reversed(&view, &together)?)?;
         check_root(view.snapshot(), number, root)?;
-        let then = OverlayReader { base: &view, updates: &updates };
-        Ok(prove_account(&then, address, slots)?)
+        Ok(PastNodes { view, updates })
+    }
+}
+
+/// The nodes of the state after an older block; see [`Store::past_nodes`].
+#[derive(Debug, Clone)]
+pub struct PastNodes {
+    /// The newest state when this was made.
+    view: StateView,
+    /// What leads from there back to the older one.
+    updates: TrieUpdates,
+}
+
+impl PastNodes {
+    /// Reads them.
+    pub fn reader(&self) -> OverlayReader<'_, &StateView> {
+        OverlayReader { base: &self.view, updates: &self.updates }
+    }
+
+    /// Goes on to the state after a further change, whose updates these are.
+    pub fn extend(&mut self, next: TrieUpdates) {
+        self.updates.extend(next);
     }
 }
 

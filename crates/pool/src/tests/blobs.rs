@@ -23,9 +23,7 @@ fn builder() -> SidecarBuilder<SimpleCoder> {
 
 static CELLS: LazyLock<BlobTransactionSidecarVariant> = LazyLock::new(|| {
     BlobTransactionSidecarVariant::Eip7594(
-        builder()
-            .build_7594()
-            .expect("the trusted setup is built in"),
+        builder().build_7594().expect("the trusted setup is built in"),
     )
 });
 
@@ -56,11 +54,7 @@ fn unproven(
     edit: impl FnOnce(&mut Vec<Blob>, &mut Vec<Bytes48>, &mut Vec<Bytes48>),
 ) -> BlobTransactionSidecarVariant {
     let mut sidecar = CELLS.as_eip7594().expect("cell proofs").clone();
-    edit(
-        &mut sidecar.blobs,
-        &mut sidecar.commitments,
-        &mut sidecar.cell_proofs,
-    );
+    edit(&mut sidecar.blobs, &mut sidecar.commitments, &mut sidecar.cell_proofs);
     BlobTransactionSidecarVariant::Eip7594(sidecar)
 }
 
@@ -77,20 +71,12 @@ fn a_blob_transaction_with_cell_proofs_goes_in_and_comes_out_without_its_sidecar
     assert_eq!(block.inner().tx_hash(), &hash);
     assert_eq!(
         block.inner().eip2718_encoded_length(),
-        block
-            .inner()
-            .as_eip4844()
-            .expect("blobs")
-            .eip2718_encoded_length()
+        block.inner().as_eip4844().expect("blobs").eip2718_encoded_length()
     );
     assert!(block.inner().eip2718_encoded_length() < 300);
 
     assert_eq!(bench.pool.best(BASE_FEE, 100).count(), 1);
-    assert_eq!(
-        bench.pool.best(BASE_FEE, 101).count(),
-        0,
-        "the blob fee is above its cap"
-    );
+    assert_eq!(bench.pool.best(BASE_FEE, 101).count(), 0, "the blob fee is above its cap");
 }
 
 #[test]
@@ -114,9 +100,7 @@ fn a_blob_replacement_doubles_every_fee() {
     );
     let plain = Transfer::new(1, 0).fees(19 * GWEI, 2 * GWEI).build();
     assert_eq!(bench.refusal(plain), "replacement transaction underpriced");
-    bench
-        .add_tx(bump(20 * GWEI, 2 * GWEI, 200))
-        .expect("doubles all three");
+    bench.add_tx(bump(20 * GWEI, 2 * GWEI, 200)).expect("doubles all three");
 }
 
 #[test]
@@ -130,9 +114,7 @@ fn wrong_proofs_are_refused() {
 #[test]
 fn the_sidecar_has_the_version_of_the_fork() {
     let old_sidecar = BlobTransactionSidecarVariant::Eip4844(
-        builder()
-            .build_4844()
-            .expect("the trusted setup is built in"),
+        builder().build_4844().expect("the trusted setup is built in"),
     );
     let osaka = Bench::new();
     assert_eq!(
@@ -145,9 +127,7 @@ fn the_sidecar_has_the_version_of_the_fork() {
         prague.refusal(blob_tx(CELLS.clone(), |_| {})),
         "unexpected sidecar version, want: 0, got: 1"
     );
-    prague
-        .add_tx(blob_tx(old_sidecar, |_| {}))
-        .expect("blob proofs are right before Osaka");
+    prague.add_tx(blob_tx(old_sidecar, |_| {})).expect("blob proofs are right before Osaka");
 }
 
 #[test]
@@ -157,10 +137,7 @@ fn malformed_sidecars_are_refused_before_any_proof() {
     let hashes =
         |count: usize| move |tx: &mut TxEip4844| tx.blob_versioned_hashes = vec![B256::ZERO; count];
 
-    assert_eq!(
-        refusal(CELLS.clone(), &hashes(0)),
-        "blobless blob transaction"
-    );
+    assert_eq!(refusal(CELLS.clone(), &hashes(0)), "blobless blob transaction");
     assert_eq!(
         refusal(CELLS.clone(), &hashes(7)),
         "too many blobs in transaction: have 7, permitted 6"
@@ -183,17 +160,11 @@ fn malformed_sidecars_are_refused_before_any_proof() {
         "invalid number of 2 blob commitments compared to 1 blob hashes"
     );
     let short = unproven(|_, _, proofs| proofs.truncate(127));
-    assert_eq!(
-        refusal(short, &|_| {}),
-        "invalid number of 127 blob proofs expected 128"
-    );
+    assert_eq!(refusal(short, &|_| {}), "invalid number of 127 blob proofs expected 128");
     let computed = CELLS.versioned_hashes().next().expect("one blob");
     assert_eq!(
         refusal(CELLS.clone(), &hashes(1)),
-        format!(
-            "blob 0: computed hash {computed} mismatches transaction one {}",
-            B256::ZERO
-        )
+        format!("blob 0: computed hash {computed} mismatches transaction one {}", B256::ZERO)
     );
     let cancun = Bench::with_rules(|rules| {
         (rules.fork, rules.tx_gas_limit_cap) = (PoolFork::Shanghai, None);
@@ -207,22 +178,13 @@ fn malformed_sidecars_are_refused_before_any_proof() {
 #[test]
 fn blobs_have_a_budget_of_their_own() {
     let bench = Bench::with_limits(|limits| limits.blob_bytes_max = 150_000);
-    bench
-        .add_tx(blob_tx(CELLS.clone(), |_| {}))
-        .expect("room for one");
+    bench.add_tx(blob_tx(CELLS.clone(), |_| {})).expect("room for one");
     let other = |tip: u128| {
         let tx = blob_tx(CELLS.clone(), |tx| tx.max_priority_fee_per_gas = tip);
         Recovered::new_unchecked(tx.into_inner(), account(2))
     };
     assert_eq!(bench.add_tx(other(GWEI / 2)), Err(PoolError::Underpriced));
-    bench
-        .add(Transfer::new(3, 0))
-        .expect("plain transactions are not concerned");
-    bench
-        .add_tx(other(2 * GWEI))
-        .expect("outbids the other blob");
-    assert_eq!(
-        (bench.pending(1), bench.pending(2), bench.pending(3)),
-        (vec![], vec![0], vec![0])
-    );
+    bench.add(Transfer::new(3, 0)).expect("plain transactions are not concerned");
+    bench.add_tx(other(2 * GWEI)).expect("outbids the other blob");
+    assert_eq!((bench.pending(1), bench.pending(2), bench.pending(3)), (vec![], vec![0], vec![0]));
 }

@@ -30,10 +30,7 @@ fn random_nonce_order_from_many_threads_all_becomes_pending() {
                 let share = (TXS as usize) * (thread as usize / 2);
                 for nonce in &order[share..share + TXS as usize] {
                     let tx = Transfer::new(thread % 2, *nonce).build();
-                    bench
-                        .pool
-                        .add(tx, &bench.accounts, Origin::External)
-                        .expect("valid");
+                    bench.pool.add(tx, &bench.accounts, Origin::External).expect("valid");
                 }
             });
         }
@@ -53,13 +50,11 @@ fn blocks_taken_while_threads_add_in_random_order_include_everything() {
             for half in 0..2 {
                 let (pool, accounts) = (Arc::clone(&pool), Arc::clone(&accounts));
                 scope.spawn(move || {
-                    for nonce in shuffled(TXS, sender + 1)
-                        .into_iter()
-                        .filter(|nonce| nonce % 2 == half)
+                    for nonce in
+                        shuffled(TXS, sender + 1).into_iter().filter(|nonce| nonce % 2 == half)
                     {
                         let tx = Transfer::new(sender, nonce).build();
-                        pool.add(tx, &*accounts, Origin::External)
-                            .expect("its nonce is not used");
+                        pool.add(tx, &*accounts, Origin::External).expect("its nonce is not used");
                     }
                 });
             }
@@ -75,9 +70,8 @@ fn blocks_taken_while_threads_add_in_random_order_include_everything() {
             );
             let block: Vec<_> = pool.best(super::BASE_FEE, 1).take(50).collect();
             for tx in &block {
-                let sender = (0..SENDERS)
-                    .find(|n| account(*n) == tx.sender())
-                    .expect("one of ours");
+                let sender =
+                    (0..SENDERS).find(|n| account(*n) == tx.sender()).expect("one of ours");
                 assert_eq!(tx.nonce(), next[sender as usize], "nonce order");
                 next[sender as usize] += 1;
             }

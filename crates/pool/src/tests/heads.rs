@@ -6,11 +6,7 @@ use super::{Bench, Transfer, account, rich, rules};
 use crate::{Origin, PoolError, PoolFork, SenderState, TxStatus};
 
 fn balance(nonce: u64, wei: u64) -> SenderState {
-    SenderState {
-        nonce,
-        balance: U256::from(wei),
-        has_non_delegation_code: false,
-    }
+    SenderState { nonce, balance: U256::from(wei), has_non_delegation_code: false }
 }
 
 #[test]
@@ -66,13 +62,7 @@ fn an_unpayable_transaction_leaves_and_its_successors_wait() {
 fn an_account_that_became_a_contract_loses_its_transactions() {
     let bench = Bench::new();
     bench.add(Transfer::new(1, 0)).expect("valid");
-    bench.head(&[(
-        1,
-        SenderState {
-            has_non_delegation_code: true,
-            ..rich(1)
-        },
-    )]);
+    bench.head(&[(1, SenderState { has_non_delegation_code: true, ..rich(1) })]);
     assert!(bench.pool.is_empty());
 }
 
@@ -85,17 +75,11 @@ fn a_reorganisation_takes_the_nonce_back_and_reinjection_closes_the_gap() {
     bench.head(&[(1, rich(2))]);
     bench.head(&[(1, rich(0))]);
     assert_eq!((bench.pending(1), bench.queued(1)), (vec![], vec![2, 3]));
-    let back = vec![
-        Transfer::new(1, 0).build(),
-        Transfer::new(1, 1).build(),
-        Transfer::new(1, 2).build(),
-    ];
+    let back =
+        vec![Transfer::new(1, 0).build(), Transfer::new(1, 1).build(), Transfer::new(1, 2).build()];
     let results = bench.pool.reinject(back, &bench.accounts);
     bench.pool.check_books();
-    assert_eq!(
-        results[0].as_ref().map(|added| added.status),
-        Ok(TxStatus::Pending)
-    );
+    assert_eq!(results[0].as_ref().map(|added| added.status), Ok(TxStatus::Pending));
     assert_eq!(results[2], Err(PoolError::AlreadyKnown));
     assert_eq!(bench.pending(1), [0, 1, 2, 3]);
 }
@@ -103,19 +87,14 @@ fn a_reorganisation_takes_the_nonce_back_and_reinjection_closes_the_gap() {
 #[test]
 fn a_lower_block_gas_limit_drops_what_no_longer_fits() {
     let bench = Bench::new();
-    bench
-        .add(Transfer::new(1, 0).with(|tx| tx.gas_limit = 2_000_000))
-        .expect("valid");
+    bench.add(Transfer::new(1, 0).with(|tx| tx.gas_limit = 2_000_000)).expect("valid");
     bench.add(Transfer::new(1, 1)).expect("valid");
     bench.add(Transfer::new(2, 0)).expect("valid");
     let mut smaller = rules();
     smaller.block_gas_limit = 1_000_000;
     bench.pool.on_new_head(smaller, [], &[]);
     bench.pool.check_books();
-    assert_eq!(
-        (bench.pending(1), bench.queued(1), bench.pending(2)),
-        (vec![], vec![1], vec![0])
-    );
+    assert_eq!((bench.pending(1), bench.queued(1), bench.pending(2)), (vec![], vec![1], vec![0]));
 }
 
 #[test]
@@ -123,11 +102,7 @@ fn a_fork_drops_what_it_forbids() {
     let bench =
         Bench::with_rules(|rules| (rules.fork, rules.tx_gas_limit_cap) = (PoolFork::Cancun, None));
     bench
-        .add(
-            Transfer::new(1, 0)
-                .data(100)
-                .with(|tx| tx.gas_limit = 21_400),
-        )
+        .add(Transfer::new(1, 0).data(100).with(|tx| tx.gas_limit = 21_400))
         .expect("no floor before Prague");
     bench
         .add(Transfer::new(2, 0).with(|tx| tx.gas_limit = 20_000_000))
@@ -135,10 +110,7 @@ fn a_fork_drops_what_it_forbids() {
     bench.add(Transfer::new(3, 0)).expect("valid");
     bench.pool.on_new_head(rules(), [], &[]);
     bench.pool.check_books();
-    assert_eq!(
-        (bench.pending(1), bench.pending(2), bench.pending(3)),
-        (vec![], vec![], vec![0])
-    );
+    assert_eq!((bench.pending(1), bench.pending(2), bench.pending(3)), (vec![], vec![], vec![0]));
 }
 
 #[test]
@@ -150,10 +122,7 @@ fn replaced_state_is_read_anew() {
     }
     bench.accounts.set(1, rich(2));
     bench.accounts.set(2, SenderState::default());
-    bench
-        .pool
-        .on_state_replaced(rules(), &bench.accounts)
-        .expect("readable");
+    bench.pool.on_state_replaced(rules(), &bench.accounts).expect("readable");
     bench.pool.check_books();
     assert_eq!((bench.pending(1), bench.pending(2)), (vec![2], vec![]));
 }
@@ -177,13 +146,7 @@ fn a_head_between_check_and_filing_is_noticed() {
         &racing,
         Origin::External,
     );
-    assert_eq!(
-        results[0],
-        Err(PoolError::NonceTooLow { next: 1, nonce: 0 })
-    );
-    assert_eq!(
-        results[1].as_ref().map(|added| added.status),
-        Ok(TxStatus::Pending)
-    );
+    assert_eq!(results[0], Err(PoolError::NonceTooLow { next: 1, nonce: 0 }));
+    assert_eq!(results[1].as_ref().map(|added| added.status), Ok(TxStatus::Pending));
     pool.check_books();
 }

@@ -139,12 +139,7 @@ impl Accounts {
 
 impl AccountReader for Accounts {
     fn account(&self, address: Address) -> Result<SenderState, StateError> {
-        Ok(self
-            .0
-            .read()
-            .get(&address)
-            .copied()
-            .unwrap_or_else(|| rich(0)))
+        Ok(self.0.read().get(&address).copied().unwrap_or_else(|| rich(0)))
     }
 }
 
@@ -172,10 +167,7 @@ impl Bench {
     }
 
     fn with(rules: PoolRules, limits: PoolLimits) -> Self {
-        Self {
-            pool: Arc::new(Pool::new(rules, limits)),
-            accounts: Accounts::default(),
-        }
+        Self { pool: Arc::new(Pool::new(rules, limits)), accounts: Accounts::default() }
     }
 
     pub(crate) fn add(&self, transfer: Transfer) -> Result<Added, PoolError> {
@@ -192,11 +184,7 @@ impl Bench {
     pub(crate) fn refusal(&self, tx: Recovered<PoolTransaction>) -> String {
         let before = (self.pool.status(), self.pool.bytes());
         let error = self.add_tx(tx).expect_err("the transaction breaks a rule");
-        assert_eq!(
-            (self.pool.status(), self.pool.bytes()),
-            before,
-            "a refusal changes nothing"
-        );
+        assert_eq!((self.pool.status(), self.pool.bytes()), before, "a refusal changes nothing");
         error.to_string()
     }
 
@@ -206,26 +194,15 @@ impl Bench {
             self.accounts.set(*n, *state);
         }
         let changed = changed.iter().map(|(n, state)| (account(*n), *state));
-        self.pool
-            .on_new_head((*self.pool.rules()).clone(), changed, &[]);
+        self.pool.on_new_head((*self.pool.rules()).clone(), changed, &[]);
         self.pool.check_books();
     }
 
     pub(crate) fn pending(&self, n: u64) -> Vec<u64> {
-        self.pool
-            .content_from(account(n))
-            .pending
-            .iter()
-            .map(|tx| tx.nonce())
-            .collect()
+        self.pool.content_from(account(n)).pending.iter().map(|tx| tx.nonce()).collect()
     }
 
     pub(crate) fn queued(&self, n: u64) -> Vec<u64> {
-        self.pool
-            .content_from(account(n))
-            .queued
-            .iter()
-            .map(|tx| tx.nonce())
-            .collect()
+        self.pool.content_from(account(n)).queued.iter().map(|tx| tx.nonce()).collect()
     }
 }

@@ -13,27 +13,12 @@ const NONCES: u64 = 8;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Add {
-        sender: u64,
-        nonce: u64,
-        fee: u128,
-    },
+    Add { sender: u64, nonce: u64, fee: u128 },
     AddMany(Vec<(u64, u64, u128)>),
-    Mine {
-        count: usize,
-    },
-    SetAccount {
-        sender: u64,
-        nonce: u64,
-        balance: u64,
-    },
-    Remove {
-        sender: u64,
-        nonce: u64,
-    },
-    RemoveSender {
-        sender: u64,
-    },
+    Mine { count: usize },
+    SetAccount { sender: u64, nonce: u64, balance: u64 },
+    Remove { sender: u64, nonce: u64 },
+    RemoveSender { sender: u64 },
 }
 
 fn tx() -> impl Strategy<Value = (u64, u64, u128)> {
@@ -70,9 +55,7 @@ struct ModelSender {
 
 impl ModelSender {
     fn pending(&self) -> Vec<u64> {
-        (self.nonce..)
-            .take_while(|nonce| self.txs.contains_key(nonce))
-            .collect()
+        (self.nonce..).take_while(|nonce| self.txs.contains_key(nonce)).collect()
     }
 
     fn add(&mut self, nonce: u64, fee: u128) -> Result<(), &'static str> {
@@ -90,11 +73,7 @@ impl ModelSender {
         if total + cost(fee) > self.balance {
             return Err("insufficient_funds");
         }
-        if self
-            .txs
-            .get(&nonce)
-            .is_some_and(|old| fee <= *old || fee < old * 110 / 100)
-        {
+        if self.txs.get(&nonce).is_some_and(|old| fee <= *old || fee < old * 110 / 100) {
             return Err("replacement_underpriced");
         }
         self.txs.insert(nonce, fee);
@@ -103,16 +82,11 @@ impl ModelSender {
 
     fn settle(&mut self) {
         let (nonce, balance) = (self.nonce, self.balance);
-        self.txs
-            .retain(|tx_nonce, fee| *tx_nonce >= nonce && cost(*fee) <= balance);
+        self.txs.retain(|tx_nonce, fee| *tx_nonce >= nonce && cost(*fee) <= balance);
     }
 
     fn state(&self) -> SenderState {
-        SenderState {
-            nonce: self.nonce,
-            balance: self.balance,
-            has_non_delegation_code: false,
-        }
+        SenderState { nonce: self.nonce, balance: self.balance, has_non_delegation_code: false }
     }
 }
 
@@ -125,10 +99,7 @@ impl Run {
     fn new() -> Self {
         let bench = Bench::with_rules(|rules| rules.base_fee = 0);
         let model: Vec<_> = (0..SENDERS)
-            .map(|_| ModelSender {
-                balance: U256::from(3_000_000),
-                ..Default::default()
-            })
+            .map(|_| ModelSender { balance: U256::from(3_000_000), ..Default::default() })
             .collect();
         for (n, sender) in model.iter().enumerate() {
             bench.accounts.set(n as u64, sender.state());
@@ -152,20 +123,14 @@ impl Run {
                     .map(|(sender, nonce, fee)| transfer(*sender, *nonce, *fee).build())
                     .collect();
                 let ours =
-                    self.bench
-                        .pool
-                        .add_many(batch, &self.bench.accounts, crate::Origin::External);
+                    self.bench.pool.add_many(batch, &self.bench.accounts, crate::Origin::External);
                 for ((sender, nonce, fee), ours) in txs.iter().zip(ours) {
                     let theirs = self.model[*sender as usize].add(*nonce, *fee);
                     assert_eq!(ours.map(|_| ()).map_err(|error| error.reason()), theirs);
                 }
             }
             Step::Mine { count } => self.mine(*count),
-            Step::SetAccount {
-                sender,
-                nonce,
-                balance,
-            } => {
+            Step::SetAccount { sender, nonce, balance } => {
                 let model = &mut self.model[*sender as usize];
                 (model.nonce, model.balance) = (*nonce, U256::from(*balance));
                 model.settle();
@@ -174,19 +139,13 @@ impl Run {
             Step::Remove { sender, nonce } => {
                 if let Some(fee) = self.model[*sender as usize].txs.remove(nonce) {
                     assert!(
-                        self.bench
-                            .pool
-                            .remove(&transfer(*sender, *nonce, fee).hash())
-                            .is_some()
+                        self.bench.pool.remove(&transfer(*sender, *nonce, fee).hash()).is_some()
                     );
                 }
             }
             Step::RemoveSender { sender } => {
                 let model = std::mem::take(&mut self.model[*sender as usize].txs);
-                assert_eq!(
-                    self.bench.pool.remove_sender(account(*sender)).len(),
-                    model.len()
-                );
+                assert_eq!(self.bench.pool.remove_sender(account(*sender)).len(), model.len());
             }
         }
         self.compare();
@@ -198,9 +157,7 @@ impl Run {
         let mut mined: Vec<TxHash> = Vec::new();
         while mined.len() < count {
             let Some(tx) = best.next() else { break };
-            let n = (0..SENDERS)
-                .find(|n| account(*n) == tx.sender())
-                .expect("one of ours");
+            let n = (0..SENDERS).find(|n| account(*n) == tx.sender()).expect("one of ours");
             let model = &mut self.model[n as usize];
             assert_eq!(tx.nonce(), model.nonce, "best is in nonce order");
             if tx.cost() > model.balance {
@@ -222,9 +179,7 @@ impl Run {
         for (n, sender) in self.model.iter().enumerate() {
             self.bench.accounts.set(n as u64, sender.state());
         }
-        self.bench
-            .pool
-            .on_new_head((*self.bench.pool.rules()).clone(), states, &mined);
+        self.bench.pool.on_new_head((*self.bench.pool.rules()).clone(), states, &mined);
     }
 
     fn compare(&self) {
@@ -233,12 +188,8 @@ impl Run {
             let n = n as u64;
             let pending = model.pending();
             assert_eq!(self.bench.pending(n), pending);
-            let queued: Vec<u64> = model
-                .txs
-                .keys()
-                .copied()
-                .filter(|nonce| !pending.contains(nonce))
-                .collect();
+            let queued: Vec<u64> =
+                model.txs.keys().copied().filter(|nonce| !pending.contains(nonce)).collect();
             assert_eq!(self.bench.queued(n), queued);
             let next = (!model.txs.is_empty()).then(|| model.nonce + pending.len() as u64);
             assert_eq!(self.bench.pool.pending_nonce(account(n)), next);

@@ -10,20 +10,11 @@ use crate::TxStatus;
 #[test]
 fn a_queued_transaction_becomes_pending_when_its_gap_closes() {
     let bench = Bench::new();
-    assert_eq!(
-        bench.add(Transfer::new(1, 2)).map(|added| added.status),
-        Ok(TxStatus::Queued)
-    );
-    assert_eq!(
-        bench.add(Transfer::new(1, 1)).map(|added| added.status),
-        Ok(TxStatus::Queued)
-    );
+    assert_eq!(bench.add(Transfer::new(1, 2)).map(|added| added.status), Ok(TxStatus::Queued));
+    assert_eq!(bench.add(Transfer::new(1, 1)).map(|added| added.status), Ok(TxStatus::Queued));
     assert_eq!(bench.pool.status(), (0, 2));
     assert_eq!(bench.pool.pending_nonce(account(1)), Some(0));
-    assert_eq!(
-        bench.add(Transfer::new(1, 0)).map(|added| added.status),
-        Ok(TxStatus::Pending)
-    );
+    assert_eq!(bench.add(Transfer::new(1, 0)).map(|added| added.status), Ok(TxStatus::Pending));
     assert_eq!(bench.pending(1), [0, 1, 2]);
     assert_eq!(bench.pool.pending_nonce(account(1)), Some(3));
     assert_eq!(bench.pool.pending_nonce(account(2)), None);
@@ -42,11 +33,7 @@ fn the_best_come_by_tip_then_by_arrival_in_nonce_order() {
     ] {
         bench.add(transfer).expect("valid");
     }
-    let order: Vec<_> = bench
-        .pool
-        .best(BASE_FEE, 1)
-        .map(|tx| (tx.sender(), tx.nonce()))
-        .collect();
+    let order: Vec<_> = bench.pool.best(BASE_FEE, 1).map(|tx| (tx.sender(), tx.nonce())).collect();
     let expected =
         [(2, 0), (1, 0), (1, 1), (3, 0), (2, 1)].map(|(sender, nonce)| (account(sender), nonce));
     assert_eq!(order, expected);
@@ -55,12 +42,8 @@ fn the_best_come_by_tip_then_by_arrival_in_nonce_order() {
 #[test]
 fn the_tip_counts_as_far_as_the_fee_cap_lets_it() {
     let bench = Bench::new();
-    bench
-        .add(Transfer::new(1, 0).fees(3 * GWEI, 3 * GWEI))
-        .expect("valid");
-    bench
-        .add(Transfer::new(2, 0).fees(9 * GWEI, 2 * GWEI))
-        .expect("valid");
+    bench.add(Transfer::new(1, 0).fees(3 * GWEI, 3 * GWEI)).expect("valid");
+    bench.add(Transfer::new(2, 0).fees(9 * GWEI, 2 * GWEI)).expect("valid");
     let first = |base_fee| bench.pool.best(base_fee, 0).next().map(|tx| tx.sender());
     assert_eq!(first(0), Some(account(1)));
     assert_eq!(first(2 * BASE_FEE), Some(account(2)));
@@ -71,9 +54,7 @@ fn the_tip_counts_as_far_as_the_fee_cap_lets_it() {
 fn what_cannot_run_hides_its_successors() {
     let bench = Bench::new();
     bench.add(Transfer::new(1, 0).tip(3)).expect("valid");
-    bench
-        .add(Transfer::new(1, 1).fees(BASE_FEE.into(), 1))
-        .expect("valid");
+    bench.add(Transfer::new(1, 1).fees(BASE_FEE.into(), 1)).expect("valid");
     bench.add(Transfer::new(1, 2).tip(3)).expect("valid");
     assert_eq!(bench.pool.best(BASE_FEE + 1, 0).count(), 1);
     assert_eq!(bench.pool.best(BASE_FEE, 0).count(), 3);
@@ -127,9 +108,8 @@ fn subscribers_hear_of_each_pending_transaction_once_in_order() {
     bench.pool.remove(&Transfer::new(1, 0).hash());
     bench.add(Transfer::new(1, 0).tip(7)).expect("valid");
     expected.push(Transfer::new(1, 0).tip(7).hash());
-    let heard: Vec<B256> = std::iter::from_fn(|| events.try_recv().ok())
-        .map(|tx| tx.hash())
-        .collect();
+    let heard: Vec<B256> =
+        std::iter::from_fn(|| events.try_recv().ok()).map(|tx| tx.hash()).collect();
     assert_eq!(heard, expected);
 }
 
@@ -165,10 +145,7 @@ fn removal_demotes_what_follows() {
     bench.pool.check_books();
     assert_eq!((bench.pending(1), bench.queued(1)), (vec![0], vec![2, 3]));
     assert_eq!(bench.pool.status_of(&hash), None);
-    assert_eq!(
-        bench.pool.status_of(&Transfer::new(1, 2).hash()),
-        Some(TxStatus::Queued)
-    );
+    assert_eq!(bench.pool.status_of(&Transfer::new(1, 2).hash()), Some(TxStatus::Queued));
     assert_eq!(bench.pool.remove_sender(account(1)).len(), 3);
     bench.pool.check_books();
     assert!(bench.pool.is_empty());
@@ -183,20 +160,8 @@ fn content_is_split_by_sender_and_status() {
     bench.add(Transfer::new(2, 1)).expect("valid");
     let content = bench.pool.content();
     assert_eq!(content.len(), 2);
-    assert_eq!(
-        (
-            content[&account(1)].pending.len(),
-            content[&account(1)].queued.len()
-        ),
-        (1, 1)
-    );
-    assert_eq!(
-        (
-            content[&account(2)].pending.len(),
-            content[&account(2)].queued.len()
-        ),
-        (0, 1)
-    );
+    assert_eq!((content[&account(1)].pending.len(), content[&account(1)].queued.len()), (1, 1));
+    assert_eq!((content[&account(2)].pending.len(), content[&account(2)].queued.len()), (0, 1));
 }
 
 #[test]
@@ -205,18 +170,8 @@ fn queued_transactions_expire_and_pending_ones_do_not() {
     bench.add(Transfer::new(1, 0)).expect("valid");
     bench.add(Transfer::new(1, 2)).expect("valid");
     bench.add(Transfer::new(2, 2)).expect("valid");
-    assert_eq!(
-        bench
-            .pool
-            .drop_expired(Instant::now() + Duration::from_secs(30)),
-        0
-    );
-    assert_eq!(
-        bench
-            .pool
-            .drop_expired(Instant::now() + Duration::from_secs(90)),
-        2
-    );
+    assert_eq!(bench.pool.drop_expired(Instant::now() + Duration::from_secs(30)), 0);
+    assert_eq!(bench.pool.drop_expired(Instant::now() + Duration::from_secs(90)), 2);
     bench.pool.check_books();
     assert_eq!(bench.pool.status(), (1, 0));
 }
@@ -231,17 +186,11 @@ fn a_hundred_thousand_transactions_are_ordered_in_well_under_a_second() {
                 .build()
         })
     });
-    let results = bench
-        .pool
-        .add_many(txs.collect(), &bench.accounts, crate::Origin::External);
+    let results = bench.pool.add_many(txs.collect(), &bench.accounts, crate::Origin::External);
     assert!(results.iter().all(Result::is_ok));
     bench.pool.check_books();
     let started = Instant::now();
     assert_eq!(bench.pool.best(BASE_FEE, 0).count(), 100_000);
     // About 15 ms (snapshot 5 ms); the bound only catches a wrong order of growth on a busy machine.
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }

@@ -2,12 +2,16 @@ use super::*;
 use alloy_primitives::{address, b256};
 use proptest::prelude::*;
 
-fn args<T>(json: Option<&str>, most: usize, read: impl FnOnce(&mut Args<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+fn args<T>(
+    json: Option<&str>,
+    most: usize,
+    read: impl FnOnce(&mut Args<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     read(&mut Args::new(&Params::new(json), most)?)
 }
 
 fn one<T: Argument>(json: &str) -> Result<T, String> {
-    args(Some(json), 1, Args::required).map_err(|failure| {
+    args(Some(json), 1, |args| args.required()).map_err(|failure| {
         assert_eq!(failure.code(), -32602, "{failure}");
         failure.to_string()
     })
@@ -16,21 +20,29 @@ fn one<T: Argument>(json: &str) -> Result<T, String> {
 #[test]
 fn params_may_be_absent_null_or_empty() {
     for json in [None, Some("null"), Some("[]"), Some(" [ ] ")] {
-        assert_eq!(args(json, 2, |args| args.or(BlockParam::Latest)), Ok(BlockParam::Latest), "{json:?}");
+        assert_eq!(
+            args(json, 2, |args| args.or(BlockParam::Latest)),
+            Ok(BlockParam::Latest),
+            "{json:?}"
+        );
     }
     assert_eq!(args(Some("[null]"), 1, |args| args.or(BlockParam::Latest)), Ok(BlockParam::Latest));
 }
 
 #[test]
 fn missing_surplus_and_named_arguments_are_refused_in_geths_words() {
-    let address = |json| args(Some(json), 2, |args| args.required::<Address>()).unwrap_err().to_string();
+    let address =
+        |json| args(Some(json), 2, |args| args.required::<Address>()).unwrap_err().to_string();
     assert_eq!(address("[]"), "missing value for required argument 0");
     assert_eq!(address("[null]"), "missing value for required argument 0");
     assert_eq!(address("[1,2,3]"), "too many arguments, want at most 2");
     for json in [r#"{"address":1}"#, "7", "true", r#""0x1""#] {
         assert_eq!(address(json), "non-array args");
     }
-    assert_eq!(address(r#"["0x12"]"#), "invalid argument 0: hex string has length 2, want 40 for address");
+    assert_eq!(
+        address(r#"["0x12"]"#),
+        "invalid argument 0: hex string has length 2, want 40 for address"
+    );
     assert_eq!(address(r#"["12"]"#), "invalid argument 0: hex string without 0x prefix");
 }
 
@@ -82,7 +94,11 @@ fn wrong_blocks_are_refused_in_geths_words() {
         ),
         (r#"{"blockHash":"0x1"}"#, "hex string has length 1, want 64 for hash"),
     ] {
-        assert_eq!(one::<BlockParam>(&format!("[{json}]")), Err(format!("invalid argument 0: {reason}")), "{json}");
+        assert_eq!(
+            one::<BlockParam>(&format!("[{json}]")),
+            Err(format!("invalid argument 0: {reason}")),
+            "{json}"
+        );
     }
     for json in ["5", "true", "[[]]", "{}", "-1", "1e40"] {
         assert!(one::<BlockParam>(&format!("[{json}]")).is_err(), "{json}");
@@ -96,7 +112,10 @@ fn storage_slots_are_words_or_numbers_of_any_length_up_to_a_word() {
     assert_eq!(slot("0x"), Ok(Slot { index: U256::ZERO, is_word: false }));
     assert_eq!(slot(&format!("0x{:064x}", 7)), Ok(Slot { index: U256::from(7), is_word: true }));
     // The texts of the execution-apis test suite.
-    assert_eq!(one::<Slot>(r#"["0xasdf"]"#).unwrap_err(), r#"invalid hex in storage key: "0xasdf""#);
+    assert_eq!(
+        one::<Slot>(r#"["0xasdf"]"#).unwrap_err(),
+        r#"invalid hex in storage key: "0xasdf""#
+    );
     let long = format!("0x{}", "0".repeat(65));
     assert_eq!(
         one::<Slot>(&format!(r#"["{long}"]"#)).unwrap_err(),
@@ -110,7 +129,9 @@ fn numbers_are_read_as_numbers_hex_or_decimal_strings() {
         assert_eq!(one::<Number>(&format!("[{json}]")), Ok(Number(10_000)));
         assert_eq!(one::<U256>(&format!("[{json}]")), Ok(U256::from(10_000)));
     }
-    for json in ["-1", "0.5", "1e300", r#""""#, r#""0x""#, r#""ten""#, r#""0x1ffffffffffffffff""#, "[]"] {
+    for json in
+        ["-1", "0.5", "1e300", r#""""#, r#""0x""#, r#""ten""#, r#""0x1ffffffffffffffff""#, "[]"]
+    {
         assert!(one::<Number>(&format!("[{json}]")).is_err(), "{json}");
     }
 }
@@ -123,7 +144,10 @@ fn addresses_hashes_and_bytes_are_read_with_any_case() {
     );
     assert_eq!(one::<Bytes>(r#"["0xAbCd"]"#), Ok(Bytes::from_static(&[0xab, 0xcd])));
     assert_eq!(one::<Bytes>(r#"["0x"]"#), Ok(Bytes::new()));
-    assert_eq!(one::<Bytes>(r#"["0xabc"]"#).unwrap_err(), "invalid argument 0: hex string of odd length");
+    assert_eq!(
+        one::<Bytes>(r#"["0xabc"]"#).unwrap_err(),
+        "invalid argument 0: hex string of odd length"
+    );
 }
 
 proptest! {
