@@ -31,6 +31,13 @@ impl DBErrorMarker for StateError {}
 pub trait ParentState: DatabaseRef<Error = StateError> + Sync {}
 impl<T: DatabaseRef<Error = StateError> + Sync> ParentState for T {}
 
+/// The code hash that stands for "neither nonce nor code, but storage" in what a [`ParentState`]
+/// answers and while a block executes; it never gets into [`StateChanges`]. Nothing can be created
+/// there (EIP-7610), which revm tells by the code hash alone: it takes the zero hash for no code in
+/// every other respect (except EXTCODEHASH, see [`crate::complete_instructions`]). Such accounts
+/// date from before EIP-161, when a creation left the nonce at zero.
+pub const STORAGE_ONLY_CODE_HASH: B256 = B256::ZERO;
+
 /// revm's account for an [`AccountState`]; the code is left to be asked for by hash.
 pub fn account_info(state: &AccountState) -> AccountInfo {
     let mut info = AccountInfo { balance: state.balance, nonce: state.nonce, ..Default::default() };
@@ -42,9 +49,15 @@ pub fn account_info(state: &AccountState) -> AccountInfo {
 }
 
 fn account_state(info: &AccountInfo) -> AccountState {
-    // revm accepts a zero hash for "no code"; the state trie does not.
-    let code_hash = if info.code_hash.is_zero() { KECCAK256_EMPTY } else { info.code_hash };
-    AccountState { nonce: info.nonce, balance: info.balance, code_hash }
+    AccountState { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash }
+}
+
+/// As the state trie has it.
+fn as_stored(state: AccountState) -> AccountState {
+    if state.code_hash == STORAGE_ONLY_CODE_HASH {
+        return AccountState { code_hash: KECCAK256_EMPTY, ..state };
+    }
+    state
 }
 
 /// One account: what the parent state says and what the block has made of it so far.
@@ -189,28 +202,26 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         }
         let mut changes = StateChanges::default();
         for (address, account) in &self.accounts {
+            let (before, now) = (account.before.map(as_stored), account.now.map(as_stored));
             // An account that did not exist has no storage that could go.
-            let wiped = account.wiped && account.before.is_some();
+            let wiped = account.wiped && before.is_some();
             let storage: std::collections::BTreeMap<_, _> = account
                 .storage
                 .iter()
                 .filter(|(_, change)| change.before != change.after)
                 .map(|(slot, change)| (*slot, *change))
                 .collect();
-            if account.before == account.now && !wiped && storage.is_empty() {
+            if before == now && !wiped && storage.is_empty() {
                 continue;
             }
-            let code_hash = account.now.map_or(KECCAK256_EMPTY, |now| now.code_hash);
+            let code_hash = now.map_or(KECCAK256_EMPTY, |now| now.code_hash);
             if code_hash != KECCAK256_EMPTY
-                && account.before.is_none_or(|before| before.code_hash != code_hash)
+                && before.is_none_or(|before| before.code_hash != code_hash)
                 && let Some(code) = self.code.get(&code_hash)
             {
                 changes.code.insert(code_hash, code.original_bytes());
             }
-            changes.accounts.insert(
-                *address,
-                AccountChange { before: account.before, after: account.now, wiped, storage },
-            );
+            changes.accounts.insert(*address, AccountChange { before, after: now, wiped, storage });
         }
         Ok(changes)
     }
@@ -224,6 +235,9 @@ impl<P: DatabaseRef<Error = StateError>> Database for BlockState<P> {
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, StateError> {
+        if code_hash == STORAGE_ONLY_CODE_HASH {
+            return Ok(Bytecode::default());
+        }
         if let Some(code) = self.code.get(&code_hash) {
             return Ok(code.clone());
         }
@@ -263,6 +277,7 @@ impl<P: DatabaseRef<Error = StateError>> DatabaseRef for BlockState<P> {
 
     fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode, StateError> {
         match self.code.get(&code_hash) {
+            _ if code_hash == STORAGE_ONLY_CODE_HASH => Ok(Bytecode::default()),
             Some(code) => Ok(code.clone()),
             None => self.parent.code_by_hash_ref(code_hash),
         }
@@ -296,5 +311,78 @@ impl<P: DatabaseRef<Error = StateError>> DatabaseCommit for BlockState<P> {
                 self.failed.get_or_insert(error);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use revm::database_interface::EmptyDBTyped;
+
+    const HOLDER: Address = Address::repeat_byte(1);
+
+    /// One account with one slot.
+    #[derive(Debug)]
+    struct Parent(AccountState);
+
+    impl DatabaseRef for Parent {
+        type Error = StateError;
+        fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
+            Ok((address == HOLDER).then(|| account_info(&self.0)))
+        }
+        fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, StateError> {
+            Err(StateError::new(format!("no code {hash}")))
+        }
+        fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+            let is_set = address == HOLDER && slot == U256::from(1);
+            Ok(if is_set { U256::from(7) } else { U256::ZERO })
+        }
+        fn block_hash_ref(&self, _: u64) -> Result<B256, StateError> {
+            Ok(B256::ZERO)
+        }
+    }
+
+    fn parent() -> Parent {
+        Parent(AccountState { nonce: 1, balance: U256::from(5), code_hash: KECCAK256_EMPTY })
+    }
+
+    #[test]
+    fn what_ends_as_it_began_is_no_change() {
+        let mut state = BlockState::new(parent());
+        let before = parent().0;
+        let other = AccountState { nonce: 2, ..before };
+        state.set_account(HOLDER, Some(other), false).unwrap();
+        state.set_account(HOLDER, Some(before), false).unwrap();
+        state.set_storage(HOLDER, U256::from(1), U256::from(9)).unwrap();
+        state.set_storage(HOLDER, U256::from(1), U256::from(7)).unwrap();
+        assert!(state.into_changes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wipe_forgets_the_parent_s_slots_and_what_the_block_wrote_before() {
+        let mut state = BlockState::new(parent());
+        state.set_storage(HOLDER, U256::from(2), U256::from(9)).unwrap();
+        state.set_account(HOLDER, None, true).unwrap();
+        assert_eq!(state.storage(HOLDER, U256::from(1)).unwrap(), U256::ZERO);
+        assert_eq!(state.storage_ref(HOLDER, U256::from(2)).unwrap(), U256::ZERO);
+        let reborn = AccountState { nonce: 1, ..AccountState::default() };
+        state.set_account(HOLDER, Some(reborn), false).unwrap();
+        state.set_storage(HOLDER, U256::from(3), U256::from(4)).unwrap();
+        let changes = state.into_changes().unwrap();
+        let change = &changes.accounts[&HOLDER];
+        assert!(change.wiped);
+        assert_eq!(change.after, Some(reborn));
+        let slot = SlotChange { before: U256::ZERO, after: U256::from(4) };
+        assert_eq!(change.storage.iter().collect::<Vec<_>>(), [(&U256::from(3), &slot)]);
+    }
+
+    #[test]
+    fn an_account_that_comes_and_goes_in_one_block_leaves_no_trace() {
+        let mut state = BlockState::new(EmptyDBTyped::<StateError>::new());
+        let account = AccountState { nonce: 1, ..AccountState::default() };
+        state.set_account(HOLDER, Some(account), true).unwrap();
+        state.set_storage(HOLDER, U256::from(1), U256::from(1)).unwrap();
+        state.set_account(HOLDER, None, true).unwrap();
+        assert!(state.into_changes().unwrap().is_empty());
     }
 }
