@@ -16,6 +16,7 @@ mod clock;
 mod error;
 mod head_follower;
 mod miner;
+mod shared;
 mod worker;
 
 pub use error::MineError;

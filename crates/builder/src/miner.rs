@@ -2,15 +2,15 @@
 
 use crate::{
     MineError,
-    candidates::{Room, candidates, for_block},
     clock::Clock,
     head_follower::{Accounts, pool_rules},
+    shared::{PendingCache, Shared},
     worker::{Command, Worker},
 };
 use alloy_consensus::transaction::Recovered;
-use alloy_primitives::{Address, B256, Bytes, TxHash, U256, keccak256};
-use heddle_chain::{BlockAttributes, Chain, ChainBlock, ProducedBlock};
-use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction, PooledTx};
+use alloy_primitives::{Address, Bytes, TxHash, U256};
+use heddle_chain::{Chain, ChainBlock, ProducedBlock};
+use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
     sync::{
@@ -54,68 +54,6 @@ pub struct Miner {
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the handle and the thread share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) chain: Arc<Chain>,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) clock: Mutex<Clock>,
-    pub(crate) automine: AtomicBool,
-    pub(crate) interval: Mutex<Option<Duration>>,
-    /// A wake-up is on its way; further ones would add nothing.
-    pub(crate) woken: AtomicBool,
-    coinbase: RwLock<Address>,
-    gas_limit: Option<u64>,
-    extra_data: Bytes,
-    /// Count of accepted submissions: with the head, it names what the pending block is made of.
-    submissions: AtomicU64,
-    pending: Mutex<Option<PendingCache>>,
-}
-
-#[derive(Debug)]
-struct PendingCache {
-    head: B256,
-    submissions: u64,
-    block: Arc<ProducedBlock>,
-}
-
-impl Shared {
-    fn gas_limit(&self, head: &ChainBlock) -> u64 {
-        self.gas_limit.unwrap_or(head.header.gas_limit)
-    }
-
-    /// The rules for transactions of the next block.
-    pub(crate) fn rules(&self) -> heddle_pool::PoolRules {
-        let head = self.chain.head();
-        let timestamp = self.clock.lock().peek(head.header.timestamp);
-        pool_rules(&self.chain, timestamp, self.gas_limit(&head))
-    }
-
-    /// The block on the head with what the pool has now. Nothing changes.
-    pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
-        let head = self.chain.head();
-        let timestamp = self.clock.lock().peek(head.header.timestamp);
-        let gas_limit = self.gas_limit(&head);
-        let attributes = BlockAttributes {
-            timestamp,
-            beneficiary: *self.coinbase.read(),
-            // No beacon chain here to be random: a value that contracts cannot foresee before
-            // the parent, and that a re-run gives again.
-            prev_randao: keccak256([head.hash().as_slice(), &timestamp.to_be_bytes()].concat()),
-            gas_limit,
-            withdrawals: Vec::new(),
-            parent_beacon_block_root: B256::ZERO,
-            extra_data: self.extra_data.clone(),
-        };
-        let room = Room::new(self.chain.spec(), gas_limit, timestamp);
-        let (base_fee, blob_base_fee) =
-            (self.chain.next_base_fee(), self.chain.next_blob_base_fee());
-        let offered = candidates(&self.pool, base_fee, blob_base_fee, room);
-        let produced = self.chain.produce(&attributes, for_block(&offered))?;
-        Ok((produced, offered))
-    }
 }
 
 impl Miner {

@@ -1,6 +1,6 @@
 //! The thread that makes blocks.
 
-use crate::{MineError, head_follower::Accounts, head_follower::changed_accounts, miner::Shared};
+use crate::{MineError, head_follower::Accounts, head_follower::changed_accounts, shared::Shared};
 use alloy_primitives::{B256, TxHash, U256};
 use heddle_chain::{ChainBlock, ProducedBlock};
 use heddle_evm::{SkippedTransaction, TransactionError};

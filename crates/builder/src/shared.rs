@@ -1,0 +1,82 @@
+//! What the miner's handle and its thread share, and the next block as both see it.
+
+use crate::{
+    MineError,
+    candidates::{Room, candidates, for_block},
+    clock::Clock,
+    head_follower::pool_rules,
+};
+use alloy_primitives::{Address, B256, Bytes, keccak256};
+use heddle_chain::{BlockAttributes, Chain, ChainBlock, ProducedBlock};
+use heddle_pool::{Pool, PooledTx};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+/// What the handle and the thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) clock: Mutex<Clock>,
+    pub(crate) automine: AtomicBool,
+    pub(crate) interval: Mutex<Option<Duration>>,
+    /// A wake-up is on its way; further ones would add nothing.
+    pub(crate) woken: AtomicBool,
+    pub(crate) coinbase: RwLock<Address>,
+    pub(crate) gas_limit: Option<u64>,
+    pub(crate) extra_data: Bytes,
+    /// Count of accepted submissions: with the head, it names what the pending block is made of.
+    pub(crate) submissions: AtomicU64,
+    pub(crate) pending: Mutex<Option<PendingCache>>,
+}
+
+/// A pending block and what it was made of.
+#[derive(Debug)]
+pub(crate) struct PendingCache {
+    pub(crate) head: B256,
+    pub(crate) submissions: u64,
+    pub(crate) block: Arc<ProducedBlock>,
+}
+
+impl Shared {
+    pub(crate) fn gas_limit(&self, head: &ChainBlock) -> u64 {
+        self.gas_limit.unwrap_or(head.header.gas_limit)
+    }
+
+    /// The rules for transactions of the next block.
+    pub(crate) fn rules(&self) -> heddle_pool::PoolRules {
+        let head = self.chain.head();
+        let timestamp = self.clock.lock().peek(head.header.timestamp);
+        pool_rules(&self.chain, timestamp, self.gas_limit(&head))
+    }
+
+    /// The block on the head with what the pool has now. Nothing changes.
+    pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
+        let head = self.chain.head();
+        let timestamp = self.clock.lock().peek(head.header.timestamp);
+        let gas_limit = self.gas_limit(&head);
+        let attributes = BlockAttributes {
+            timestamp,
+            beneficiary: *self.coinbase.read(),
+            // No beacon chain here to be random: a value that contracts cannot foresee before
+            // the parent, and that a re-run gives again.
+            prev_randao: keccak256([head.hash().as_slice(), &timestamp.to_be_bytes()].concat()),
+            gas_limit,
+            withdrawals: Vec::new(),
+            parent_beacon_block_root: B256::ZERO,
+            extra_data: self.extra_data.clone(),
+        };
+        let room = Room::new(self.chain.spec(), gas_limit, timestamp);
+        let (base_fee, blob_base_fee) =
+            (self.chain.next_base_fee(), self.chain.next_blob_base_fee());
+        let offered = candidates(&self.pool, base_fee, blob_base_fee, room);
+        let produced = self.chain.produce(&attributes, for_block(&offered))?;
+        Ok((produced, offered))
+    }
+}
