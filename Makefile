@@ -5,6 +5,7 @@ FIXTURES ?= ../shared/fixtures
 export HEDDLE_FIXTURES ?= $(abspath $(FIXTURES))
 CARGO ?= cargo
 PORT ?= 8545
+BUNDLES ?= $(HEDDLE_FIXTURES)/mainnet
 
 .DEFAULT_GOAL := help
 DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
@@ -45,8 +46,9 @@ bench: clients ## Measures sequential against parallel execution
 	$(CARGO) build --release --locked --bin heddle
 	$${CARGO_TARGET_DIR:-target}/release/heddle bench $(ARGS)
 
-replay: ## Replays historical blocks
-	@echo "heddle replay is not built yet; it comes with the replay of historical blocks" >&2; exit 1
+replay: fixtures ## Replays historical blocks: make replay [BUNDLES=DIR] [ARGS="--report out.html"]
+	$(CARGO) build --release --locked --bin heddle
+	$${CARGO_TARGET_DIR:-target}/release/heddle replay --repeat 5 $(ARGS) $(BUNDLES)
 
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check

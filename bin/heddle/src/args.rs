@@ -48,6 +48,34 @@ pub(crate) enum Command {
     Db(Db),
     /// Measures sequential against parallel execution of a block, in memory, alternating.
     Bench(Bench),
+    /// Executes historical blocks from bundles, verifies them and compares the executors.
+    Replay(Replay),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Bundles (JSON or gzipped JSON), or directories of them.
+    #[arg(value_name = "BUNDLE_OR_DIR", required = true)]
+    pub(crate) bundles: Vec<PathBuf>,
+    /// Threads that execute a block [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// How often each executor runs, in turn; medians are shown.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) repeat: u16,
+    /// One JSON object a line, a summary last, instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Names every read that a bundle has no answer for, and fails; otherwise such accounts are
+    /// empty and such slots zero.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Writes a page to look at: timelines, conflicts, simulated scale.
+    #[arg(long, value_name = "OUT.html")]
+    pub(crate) report: Option<PathBuf>,
+    /// The chain's genesis file, for bundles of chains other than Ethereum mainnet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

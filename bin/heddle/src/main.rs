@@ -7,6 +7,7 @@ mod banner;
 mod bench;
 mod commands;
 mod logging;
+mod replay;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         args::Command::Init(init) => commands::init(&init),
         args::Command::Db(db) => commands::db(&db),
         args::Command::Bench(bench) => bench::run(&bench),
+        args::Command::Replay(replay) => replay::run(&replay),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

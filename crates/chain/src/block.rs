@@ -35,15 +35,8 @@ impl ChainBlock {
         receipts: Vec<Receipt>,
         total_difficulty: U256,
     ) -> Self {
-        let mut block = Self {
-            header,
-            transactions,
-            ommers,
-            withdrawals,
-            receipts,
-            total_difficulty,
-            size: 0,
-        };
+        let mut block =
+            Self { header, transactions, ommers, withdrawals, receipts, total_difficulty, size: 0 };
         block.size = block.to_block().length();
         block
     }
@@ -80,11 +73,7 @@ impl ChainBlock {
         Block {
             header: self.header.inner().clone(),
             body: BlockBody {
-                transactions: self
-                    .transactions
-                    .iter()
-                    .map(|tx| tx.inner().clone())
-                    .collect(),
+                transactions: self.transactions.iter().map(|tx| tx.inner().clone()).collect(),
                 ommers: self.ommers.clone(),
                 withdrawals: self.withdrawals.clone().map(Withdrawals::new),
             },

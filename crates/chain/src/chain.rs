@@ -1,6 +1,6 @@
 //! The chain as everybody reads it.
 
-use crate::{ChainBlock, ChainError, CodeCache, GenesisBlock, State};
+use crate::{ChainBlock, ChainError, CodeCache, GenesisBlock, State, rules::BlockRules};
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
@@ -97,19 +97,14 @@ impl Chain {
         let state = State::new(Arc::new(store.latest()?), code.clone());
         let number = state.view().number();
         let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
-        Ok(Head {
-            block: Arc::new(block),
-            state,
-        })
+        Ok(Head { block: Arc::new(block), state })
     }
 
     fn load_block(store: &Store, number: u64) -> Result<Option<ChainBlock>, ChainError> {
         let Some(block) = store.block(number)? else {
             return Ok(None);
         };
-        let receipts = store
-            .receipts(number)?
-            .ok_or(ChainError::UnknownBlock(number))?;
+        let receipts = store.receipts(number)?.ok_or(ChainError::UnknownBlock(number))?;
         // An unwind between the two reads can give the receipts of another block.
         if receipts.len() != block.transactions.len() {
             return Ok(None);
@@ -204,9 +199,7 @@ impl Chain {
             return Ok(Some(head));
         }
         match self.store.block_number(&hash)? {
-            Some(number) => Ok(self
-                .block_by_number(number)?
-                .filter(|block| block.hash() == hash)),
+            Some(number) => Ok(self.block_by_number(number)?.filter(|block| block.hash() == hash)),
             None => Ok(None),
         }
     }
@@ -256,10 +249,7 @@ impl Chain {
         if number > head.block.number() {
             return Err(ChainError::UnknownBlock(number));
         }
-        Ok(State::new(
-            Arc::new(self.store.state_at(number)?),
-            self.code.clone(),
-        ))
+        Ok(State::new(Arc::new(self.store.state_at(number)?), self.code.clone()))
     }
 
     /// EIP-1186 proofs in the state after a block.
@@ -274,14 +264,12 @@ impl Chain {
 
     /// Rules and block environment of a block.
     pub fn evm_env(&self, header: &Header) -> EvmEnv {
-        self.spec.evm_env(header)
+        BlockRules::of(&self.spec, header).evm_env(header)
     }
 
     /// The base fee of the next block, in wei; zero before London.
     pub fn next_base_fee(&self) -> u64 {
-        self.spec
-            .next_base_fee(&self.head().header)
-            .unwrap_or_default()
+        self.spec.next_base_fee(&self.head().header).unwrap_or_default()
     }
 
     /// The price of blob gas in the next block, in wei; zero before Cancun.
@@ -290,9 +278,7 @@ impl Chain {
         let timestamp = head.header.timestamp + 1;
         let excess = self.spec.next_excess_blob_gas(&head.header, timestamp);
         let params = self.spec.blob_params_at(timestamp);
-        excess
-            .zip(params)
-            .map_or(0, |(excess, params)| params.calc_blob_fee(excess))
+        excess.zip(params).map_or(0, |(excess, params)| params.calc_blob_fee(excess))
     }
 
     /// What happened while a recent block was executed here.
@@ -310,22 +296,11 @@ impl Chain {
         let state = State::new(Arc::new(self.store.latest()?), self.code.clone());
         let former = {
             let mut head = self.head.write();
-            std::mem::replace(
-                &mut *head,
-                Arc::new(Head {
-                    block: block.clone(),
-                    state,
-                }),
-            )
+            std::mem::replace(&mut *head, Arc::new(Head { block: block.clone(), state }))
         };
-        self.blocks
-            .lock()
-            .put(former.block.number(), former.block.clone());
+        self.blocks.lock().put(former.block.number(), former.block.clone());
         // Nobody listening is fine.
-        let _ = self.events.send(ChainEvent {
-            removed: Vec::new(),
-            added: vec![block],
-        });
+        let _ = self.events.send(ChainEvent { removed: Vec::new(), added: vec![block] });
         Ok(())
     }
 
@@ -336,24 +311,33 @@ impl Chain {
         if number > head.number() {
             return Err(ChainError::UnknownBlock(number));
         }
-        let mut removed = Vec::new();
-        for number in number + 1..=head.number() {
-            removed.push(
-                self.block_by_number(number)?
-                    .ok_or(ChainError::UnknownBlock(number))?,
-            );
-        }
+        let removed = self.blocks_above(number)?;
         if removed.is_empty() {
             return Ok(removed);
         }
         self.store.unwind_to(number)?;
+        self.reload(ChainEvent { removed: removed.clone(), added: Vec::new() })?;
+        Ok(removed)
+    }
+
+    /// The blocks above `number`, ascending.
+    pub(crate) fn blocks_above(&self, number: u64) -> Result<Vec<Arc<ChainBlock>>, ChainError> {
+        let mut blocks = Vec::new();
+        for number in number + 1..=self.head().number() {
+            let block = self.block_by_number(number)?;
+            blocks.push(block.ok_or(ChainError::UnknownBlock(number))?);
+        }
+        Ok(blocks)
+    }
+
+    /// Makes the store's head the head. Only under `changing`.
+    pub(crate) fn reload(&self, event: ChainEvent) -> Result<(), ChainError> {
         let head = Self::load_head(&self.store, &self.code)?;
+        metrics::gauge!("chain_head_number").set(head.block.number() as f64);
         *self.head.write() = Arc::new(head);
         self.blocks.lock().clear();
-        let _ = self.events.send(ChainEvent {
-            removed: removed.clone(),
-            added: Vec::new(),
-        });
-        Ok(removed)
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+        Ok(())
     }
 }

@@ -20,6 +20,10 @@ pub enum ChainError {
     /// There is no such block on the canonical chain.
     #[error("block {0} not found")]
     UnknownBlock(u64),
+    /// The parallel executor and the sequential one disagree: a bug in one of them. The block counts
+    /// as not executed.
+    #[error("the parallel and the sequential execution of block {0} differ")]
+    ExecutorsDiffer(u64),
     /// The chain specification does not say what the genesis state is.
     #[error("the chain specification has no genesis allocation; give a genesis file that has one")]
     NoGenesisAllocation,

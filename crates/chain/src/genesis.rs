@@ -24,9 +24,7 @@ pub struct GenesisBlock {
 impl GenesisBlock {
     /// Works out the genesis block; the time grows with the allocation.
     pub fn new(spec: &ChainSpec) -> Result<Self, ChainError> {
-        let allocation = spec
-            .genesis_allocation()
-            .map_err(|_| ChainError::NoGenesisAllocation)?;
+        let allocation = spec.genesis_allocation().map_err(|_| ChainError::NoGenesisAllocation)?;
         let mut changes = StateChanges::default();
         for (address, account) in allocation {
             let code = account.code.clone().filter(|code| !code.is_empty());
@@ -38,13 +36,7 @@ impl GenesisBlock {
                 .storage_slots()
                 .filter(|(_, value)| !value.is_zero())
                 .map(|(slot, after)| {
-                    (
-                        slot.into(),
-                        SlotChange {
-                            before: Default::default(),
-                            after,
-                        },
-                    )
+                    (slot.into(), SlotChange { before: Default::default(), after })
                 })
                 .collect();
             let after = AccountState {
@@ -52,12 +44,7 @@ impl GenesisBlock {
                 balance: account.balance,
                 code_hash,
             };
-            let change = AccountChange {
-                before: None,
-                after: Some(after),
-                wiped: false,
-                storage,
-            };
+            let change = AccountChange { before: None, after: Some(after), wiped: false, storage };
             changes.accounts.insert(*address, change);
         }
         let (root, trie) = match state_root(&NoNodes, &changes) {
@@ -65,19 +52,11 @@ impl GenesisBlock {
             Err(error) => unreachable!("a trie built from nothing reads no nodes: {error}"),
         };
         let header = spec.genesis_header(root);
-        Ok(Self {
-            hash: header.hash_slow(),
-            header,
-            changes,
-            trie,
-        })
+        Ok(Self { hash: header.hash_slow(), header, changes, trie })
     }
 
     /// What tells this chain's store from another's.
     pub fn identity(&self, spec: &ChainSpec) -> ChainIdentity {
-        ChainIdentity {
-            chain_id: spec.chain_id(),
-            genesis_hash: self.hash,
-        }
+        ChainIdentity { chain_id: spec.chain_id(), genesis_hash: self.hash }
     }
 }

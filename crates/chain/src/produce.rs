@@ -93,18 +93,13 @@ impl Chain {
         let parent = &head.block.header;
         let timestamp = attributes.timestamp;
         if timestamp <= parent.timestamp {
-            return Err(ChainError::TimestampTooOld {
-                timestamp,
-                parent: parent.timestamp,
-            });
+            return Err(ChainError::TimestampTooOld { timestamp, parent: parent.timestamp });
         }
         if !self.spec.is_proof_of_stake(parent.number + 1) {
             return Err(ChainError::BeforeMerge(parent.number + 1));
         }
         let mut header = self.draft_on(parent, attributes);
-        let withdrawals = header
-            .withdrawals_root
-            .map(|_| attributes.withdrawals.clone());
+        let withdrawals = header.withdrawals_root.map(|_| attributes.withdrawals.clone());
         let started = Instant::now();
         let executed = self.executor.execute(
             self.spec.as_ref(),
@@ -124,12 +119,7 @@ impl Chain {
         metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
         let transactions = without_skipped(offered, &output.skipped);
         self.seal(&mut header, root, &transactions, &output);
-        let BlockOutput {
-            receipts,
-            changes,
-            skipped,
-            ..
-        } = output;
+        let BlockOutput { receipts, changes, skipped, .. } = output;
         let block = Arc::new(ChainBlock::new(
             Sealed::new(header),
             transactions,
@@ -166,10 +156,8 @@ impl Chain {
             .receipts
             .iter()
             .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
-        header.blob_gas_used = self
-            .spec
-            .is_cancun_active_at_timestamp(timestamp)
-            .then_some(output.blob_gas_used);
+        header.blob_gas_used =
+            self.spec.is_cancun_active_at_timestamp(timestamp).then_some(output.blob_gas_used);
         header.requests_hash = self
             .spec
             .is_prague_active_at_timestamp(timestamp)
@@ -183,16 +171,10 @@ impl Chain {
         let head = self.head();
         if block.header.parent_hash != head.hash() {
             let parent = block.header.parent_hash;
-            return Err(ChainError::HeadMoved {
-                parent,
-                head: head.hash(),
-            });
+            return Err(ChainError::HeadMoved { parent, head: head.hash() });
         }
-        let (transactions, senders): (Vec<_>, Vec<_>) = block
-            .transactions
-            .iter()
-            .map(|tx| (tx.inner().clone(), tx.signer()))
-            .unzip();
+        let (transactions, senders): (Vec<_>, Vec<_>) =
+            block.transactions.iter().map(|tx| (tx.inner().clone(), tx.signer())).unzip();
         let started = Instant::now();
         self.store.commit_block(&BlockBatch {
             header: &block.header,
@@ -220,10 +202,5 @@ fn without_skipped(
 ) -> Vec<RecoveredTransaction> {
     let mut skipped = skipped.iter().map(|skipped| skipped.index).peekable();
     let taken = |(index, _): &(usize, RecoveredTransaction)| skipped.next_if_eq(index).is_none();
-    offered
-        .into_iter()
-        .enumerate()
-        .filter(taken)
-        .map(|(_, tx)| tx)
-        .collect()
+    offered.into_iter().enumerate().filter(taken).map(|(_, tx)| tx).collect()
 }

@@ -1,8 +1,10 @@
 //! State as executors and readers see it.
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, map::B256Map};
-use heddle_evm::{AccountState, StateChanges, StateError, account_info};
-use heddle_store::StateView;
+use heddle_evm::{
+    AccountChange, AccountState, STORAGE_ONLY_CODE_HASH, StateChanges, StateError, account_info,
+};
+use heddle_store::{BlockId, StateView};
 use parking_lot::RwLock;
 use revm::{
     DatabaseRef,
@@ -44,26 +46,28 @@ impl CodeCache {
 #[derive(Clone)]
 pub struct State {
     view: Arc<StateView>,
-    /// Changes above the stored state, for a block that is not on the chain.
-    above: Option<Arc<StateChanges>>,
+    /// Blocks above the stored state that are not on the chain, in order.
+    above: Vec<Layer>,
     code: Arc<CodeCache>,
+}
+
+/// What a block that is not on the chain changed.
+#[derive(Clone)]
+struct Layer {
+    changes: Arc<StateChanges>,
+    /// Where the block has a hash already.
+    block: Option<BlockId>,
 }
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State")
-            .field("number", &self.view.number())
-            .finish_non_exhaustive()
+        f.debug_struct("State").field("number", &self.view.number()).finish_non_exhaustive()
     }
 }
 
 impl State {
     pub(crate) const fn new(view: Arc<StateView>, code: Arc<CodeCache>) -> Self {
-        Self {
-            view,
-            above: None,
-            code,
-        }
+        Self { view, above: Vec::new(), code }
     }
 
     pub(crate) fn view(&self) -> &StateView {
@@ -72,31 +76,37 @@ impl State {
 
     /// The state after a further block that made `changes`.
     pub fn with_changes(&self, changes: Arc<StateChanges>) -> Self {
-        Self {
-            above: Some(changes),
-            ..self.clone()
-        }
+        self.with_layer(Layer { changes, block: None })
+    }
+
+    /// As [`Self::with_changes`], for a block that is sealed.
+    pub(crate) fn with_block(&self, block: BlockId, changes: Arc<StateChanges>) -> Self {
+        self.with_layer(Layer { changes, block: Some(block) })
+    }
+
+    fn with_layer(&self, layer: Layer) -> Self {
+        let mut state = self.clone();
+        state.above.push(layer);
+        state
+    }
+
+    /// What the blocks that are not on the chain made of an account, newest first.
+    fn changes_of(&self, address: Address) -> impl Iterator<Item = &AccountChange> {
+        let newest_first = self.above.iter().rev();
+        newest_first.filter_map(move |layer| layer.changes.accounts.get(&address))
     }
 
     /// The account, `None` where there is none.
     pub fn account(&self, address: Address) -> Result<Option<AccountState>, StateError> {
-        if let Some(change) = self
-            .above
-            .as_ref()
-            .and_then(|above| above.accounts.get(&address))
-        {
-            return Ok(change.after);
+        match self.changes_of(address).next() {
+            Some(change) => Ok(change.after),
+            None => self.view.account(&address).map_err(StateError::new),
         }
-        self.view.account(&address).map_err(StateError::new)
     }
 
     /// The value of a storage slot, zero where there is none.
     pub fn storage_at(&self, address: Address, slot: U256) -> Result<U256, StateError> {
-        if let Some(change) = self
-            .above
-            .as_ref()
-            .and_then(|above| above.accounts.get(&address))
-        {
+        for change in self.changes_of(address) {
             if let Some(slot) = change.storage.get(&slot) {
                 return Ok(slot.after);
             }
@@ -105,6 +115,19 @@ impl State {
             }
         }
         self.view.storage(&address, slot).map_err(StateError::new)
+    }
+
+    /// Whether an account without nonce and code has storage all the same.
+    fn has_only_storage(&self, address: Address) -> Result<bool, StateError> {
+        for change in self.changes_of(address) {
+            if change.storage.values().any(|slot| !slot.after.is_zero()) {
+                return Ok(true);
+            }
+            if change.wiped || change.after.is_none() {
+                return Ok(false);
+            }
+        }
+        self.view.has_only_storage(&address).map_err(StateError::new)
     }
 
     /// The code of an account, empty where there is none.
@@ -120,7 +143,16 @@ impl DatabaseRef for State {
     type Error = StateError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        Ok(self.account(address)?.as_ref().map(account_info))
+        let Some(mut account) = self.account(address)? else {
+            return Ok(None);
+        };
+        if account.nonce == 0
+            && account.code_hash == KECCAK256_EMPTY
+            && self.has_only_storage(address)?
+        {
+            account.code_hash = STORAGE_ONLY_CODE_HASH;
+        }
+        Ok(Some(account_info(&account)))
     }
 
     fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, StateError> {
@@ -130,18 +162,14 @@ impl DatabaseRef for State {
         if let Some(code) = self.code.get(&hash) {
             return Ok(code);
         }
-        let above = self
-            .above
-            .as_ref()
-            .and_then(|above| above.code.get(&hash).cloned());
-        let code = match above {
-            Some(code) => code,
-            None => self
-                .view
-                .code(&hash)
-                .map_err(StateError::new)?
-                .ok_or_else(|| StateError::new(format!("no code is stored with hash {hash}")))?,
-        };
+        let above = self.above.iter().rev().find_map(|layer| layer.changes.code.get(&hash));
+        let code =
+            match above.cloned() {
+                Some(code) => code,
+                None => self.view.code(&hash).map_err(StateError::new)?.ok_or_else(|| {
+                    StateError::new(format!("no code is stored with hash {hash}"))
+                })?,
+            };
         let code = Bytecode::new_raw_checked(code).map_err(StateError::new)?;
         self.code.insert(hash, code.clone());
         Ok(code)
@@ -152,6 +180,10 @@ impl DatabaseRef for State {
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, StateError> {
+        let above = self.above.iter().filter_map(|layer| layer.block);
+        if let Some(block) = above.rev().find(|block| block.number == number) {
+            return Ok(block.hash);
+        }
         let hash = self.view.block_hash(number).map_err(StateError::new)?;
         Ok(hash.unwrap_or_default())
     }

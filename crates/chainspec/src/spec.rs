@@ -4,12 +4,26 @@ use std::collections::BTreeMap;
 
 use alloy_consensus::Header;
 use alloy_eips::eip7840::BlobParams;
-use alloy_evm::{EvmEnv, eth::spec::EthExecutorSpec, revm::primitives::hardfork::SpecId};
+use alloy_evm::{
+    EvmEnv,
+    eth::spec::EthExecutorSpec,
+    revm::{context_interface::cfg::gas_params::GasId, primitives::hardfork::SpecId},
+};
 use alloy_genesis::{ChainConfig, Genesis, GenesisAccount};
 use alloy_hardforks::{EthereumHardfork, EthereumHardforks, ForkCondition};
 use alloy_primitives::{Address, U256};
 
 use crate::{ChainSpecError, blob_schedule::BlobSchedule, genesis_file, known, merge, validation};
+
+/// The gas of storage writes in Constantinople (EIP-1283): 200 for every write, what is missing to 20,000 or 5,000 for
+/// the first one of a slot, and what of it comes back when the slot is restored.
+const EIP_1283_GAS: [(GasId, u64); 5] = [
+    (GasId::sstore_static(), 200),
+    (GasId::sstore_set_without_load_cost(), 19_800),
+    (GasId::sstore_reset_without_cold_load_cost(), 4_800),
+    (GasId::sstore_set_refund(), 19_800),
+    (GasId::sstore_reset_refund(), 4_800),
+];
 
 /// The rules of one chain, checked for consistency.
 ///
@@ -110,7 +124,8 @@ impl ChainSpec {
     /// The EVM's rules in a block with this number and timestamp (seconds).
     ///
     /// The EVM has no separate rules for Constantinople, so those few blocks on chains where Petersburg came later run
-    /// with Petersburg's: the same but for the gas of storage writes (EIP-1283).
+    /// with Petersburg's: the same but for the gas of storage writes (EIP-1283), which [`evm_env`](Self::evm_env) puts
+    /// into the gas parameters.
     pub fn spec_id_at(&self, number: u64, timestamp: u64) -> SpecId {
         let spec = alloy_evm::spec_by_timestamp_and_block_number(self, timestamp, number);
         if spec == SpecId::BYZANTIUM && self.is_constantinople_active_at_block(number) {
@@ -163,6 +178,7 @@ impl ChainSpec {
         let spec = self.spec_id_at(header.number, header.timestamp);
         if env.cfg_env.spec != spec {
             env.cfg_env.set_spec_and_mainnet_gas_params(spec);
+            env.cfg_env.gas_params.override_gas(EIP_1283_GAS);
         }
         env
     }

@@ -13,6 +13,8 @@
 //! comes from (anything that implements [`ParentState`]).
 
 mod block;
+mod dao;
+mod instructions;
 mod receipt;
 mod state;
 mod transition;
@@ -23,8 +25,9 @@ pub use block::{
     TransactionError, block_context, execute_block,
 };
 pub use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
+pub use instructions::complete_instructions;
 pub use receipt::{HeddleReceiptBuilder, build_receipt};
-pub use state::{BlockState, ParentState, StateError, account_info};
+pub use state::{BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info};
 pub use transition::BlockTransition;
 
 use alloy_consensus::{EthereumTxEnvelope, TxEip4844, transaction::Recovered};

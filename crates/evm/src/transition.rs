@@ -3,20 +3,22 @@
 
 use crate::{
     BlockOutput, BlockState, ExecutionError, HeddleReceiptBuilder, ParentState, Receipt,
-    RecoveredTransaction, StateError,
+    RecoveredTransaction, StateError, complete_instructions,
+    dao::{DaoDone, move_balances},
 };
 use alloy_evm::{
-    Evm, EvmEnv, EvmFactory,
+    EthEvm, Evm, EvmEnv, EvmFactory,
     block::BlockExecutor,
     eth::{EthBlockExecutionCtx, EthBlockExecutor, EthEvmFactory, spec::EthExecutorSpec},
     precompiles::PrecompilesMap,
 };
+use alloy_hardforks::EthereumHardfork;
 use revm::{DatabaseRef, inspector::NoOpInspector, primitives::hardfork::SpecId};
 
 type Executor<'a, S, P> = EthBlockExecutor<
     'a,
     alloy_evm::EthEvm<BlockState<P>, NoOpInspector, PrecompilesMap>,
-    &'a S,
+    DaoDone<'a, S>,
     HeddleReceiptBuilder,
 >;
 
@@ -47,8 +49,16 @@ where
             // Its two-dimensional gas (EIP-8037) is not in the receipts that executors exchange.
             return Err(ExecutionError::Block("the Amsterdam fork is not supported".to_owned()));
         }
-        let evm = EthEvmFactory::default().create_evm(BlockState::new(parent), env);
-        let mut executor = EthBlockExecutor::new(evm, ctx, spec, HeddleReceiptBuilder);
+        let dao = spec.ethereum_fork_activation(EthereumHardfork::Dao);
+        let mut state = BlockState::new(parent);
+        if dao.transitions_at_block(env.block_env.number.saturating_to()) {
+            move_balances(&mut state).map_err(ExecutionError::State)?;
+        }
+        let cfg = env.cfg_env.clone();
+        let mut evm = EthEvmFactory::default().create_evm(state, env).into_inner();
+        complete_instructions(&mut evm.instruction, &cfg);
+        let evm = EthEvm::new(evm, false);
+        let mut executor = EthBlockExecutor::new(evm, ctx, DaoDone(spec), HeddleReceiptBuilder);
         executor.apply_pre_execution_changes().map_err(ExecutionError::from_block)?;
         Ok(Self { executor })
     }

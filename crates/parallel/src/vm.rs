@@ -9,12 +9,13 @@ use crate::{
 use alloy_consensus::Transaction as _;
 use alloy_evm::{EvmEnv, ToTxEnv};
 use alloy_primitives::{
-    Address, B256, Bloom, KECCAK256_EMPTY, Log, U256,
+    Address, B256, Bloom, Log, U256,
     map::{B256Map, HashMap},
 };
 use heddle_evm::{
     AccountState, ExecutionError, InvalidTransactions, ParentState, Receipt, RecoveredTransaction,
-    SkippedTransaction, StateError, TransactionError, account_info, build_receipt,
+    STORAGE_ONLY_CODE_HASH, SkippedTransaction, StateError, TransactionError, account_info,
+    build_receipt, complete_instructions,
 };
 use revm::{
     Context, Database, ExecuteEvm, MainBuilder, MainContext,
@@ -132,6 +133,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
             .with_cfg(self.env.cfg_env.clone())
             .with_db(db)
             .build_mainnet();
+        complete_instructions(&mut evm.instruction, &self.env.cfg_env);
         evm.instruction.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<P>), JUMPDEST_GAS);
         Worker { evm }
     }
@@ -251,8 +253,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
 }
 
 fn state_of(info: &AccountInfo) -> AccountState {
-    let code_hash = if info.code_hash.is_zero() { KECCAK256_EMPTY } else { info.code_hash };
-    AccountState { nonce: info.nonce, balance: info.balance, code_hash }
+    AccountState { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash }
 }
 
 impl<P: ParentState> Transactions for BlockTransactions<'_, P> {
@@ -416,16 +417,15 @@ impl<P: ParentState> Database for WorkerDb<'_, P> {
         if let Some(Value::Account(account)) = self.find(location)? {
             return Ok(account.as_ref().map(account_info));
         }
-        let mut info = self.block.parent.basic_ref(address).map_err(DbInterrupt::Failed)?;
-        // As the reference has it: a zero hash stands for no code.
-        if let Some(info) = info.as_mut().filter(|info| info.code_hash.is_zero()) {
-            info.code_hash = KECCAK256_EMPTY;
-        }
+        let info = self.block.parent.basic_ref(address).map_err(DbInterrupt::Failed)?;
         self.read_parent(location, Value::Account(info.as_ref().map(state_of)));
         Ok(info)
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, DbInterrupt> {
+        if code_hash == STORAGE_ONLY_CODE_HASH {
+            return Ok(Bytecode::default());
+        }
         if let Some(code) = self.block.code.read().get(&code_hash) {
             return Ok(code.clone());
         }

@@ -4,14 +4,14 @@ use crate::codec::{
     encode_word,
 };
 use crate::schema::{
-    WriteTables, account_history_key, account_node_key, storage_history_key, storage_key,
+    WriteTables, account_history_key, account_node_key, meta, storage_history_key, storage_key,
     storage_node_key, storage_node_key_end,
 };
 use crate::{BlockBatch, BlockId, Store, StoreError};
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
 use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
 use redb::ReadableTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 impl Store {
@@ -33,6 +33,7 @@ impl Store {
         check_even(batch)?;
         self.write(&writer, |tables| {
             apply_changes(tables, 0, batch.changes)?;
+            note_storage_only(tables, batch.changes)?;
             apply_trie_updates(tables, batch.trie)?;
             write_block(tables, batch)
         })
@@ -74,6 +75,7 @@ impl Store {
             for batch in batches {
                 let number = batch.header.number;
                 let overwritten = apply_changes(tables, number, batch.changes)?;
+                note_storage_only(tables, batch.changes)?;
                 write_history(tables, number, &overwritten)?;
                 apply_trie_updates(tables, batch.trie)?;
                 write_block(tables, batch)?;
@@ -195,6 +197,39 @@ pub(crate) fn apply_changes(
         }
     }
     Ok(overwritten)
+}
+
+/// The addresses in an entry of [`meta`], ascending.
+pub(crate) fn addresses_in(list: &[u8]) -> impl Iterator<Item = Address> {
+    list.chunks_exact(Address::len_bytes()).map(Address::from_slice)
+}
+
+/// Writes down the accounts that a block leaves with storage but neither nonce nor code: nothing can
+/// be created there (EIP-7610), and reading every account's storage to know would be dear. They come
+/// about in the genesis state or before EIP-161; mainnet has 28. The list only grows, which is fine,
+/// since [`crate::StateView::has_only_storage`] looks at the storage of those in it.
+fn note_storage_only(
+    tables: &mut WriteTables<'_>,
+    changes: &StateChanges,
+) -> Result<(), StoreError> {
+    let mut addresses = changes.accounts.iter().filter(|(_, change)| {
+        let bare = |state: heddle_trie::AccountState| {
+            state.nonce == 0 && state.code_hash == KECCAK256_EMPTY
+        };
+        change.after.is_some_and(bare) && change.storage.values().any(|slot| !slot.after.is_zero())
+    });
+    let Some((first, _)) = addresses.next() else {
+        return Ok(());
+    };
+    let mut list: BTreeSet<Address> = match tables.meta.get(meta::STORAGE_ONLY)? {
+        Some(list) => addresses_in(list.value()).collect(),
+        None => BTreeSet::new(),
+    };
+    list.insert(*first);
+    list.extend(addresses.map(|(address, _)| *address));
+    let list: Vec<u8> = list.iter().flat_map(|address| address.0.0).collect();
+    tables.meta.insert(meta::STORAGE_ONLY, list.as_slice())?;
+    Ok(())
 }
 
 /// The account that was there.

@@ -20,7 +20,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | schema version, chain id, genesis hash, finalized and safe numbers |
+//! | `meta` | name | schema version, chain id, genesis hash, finalized and safe numbers, accounts that were left with storage only |
 //! | `headers` | number | hash, total difficulty, RLP of the header; the last entry is the head |
 //! | `block_numbers` | hash | number |
 //! | `bodies` | number | RLP of transactions, senders, ommers, withdrawals |

@@ -95,6 +95,8 @@ pub(crate) mod meta {
     pub(crate) const GENESIS_HASH: &str = "genesis_hash";
     pub(crate) const FINALIZED: &str = "finalized";
     pub(crate) const SAFE: &str = "safe";
+    /// Addresses, one after the other.
+    pub(crate) const STORAGE_ONLY: &str = "storage_only";
 }
 
 fn concatenated<const N: usize>(parts: &[&[u8]]) -> [u8; N] {

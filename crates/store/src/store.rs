@@ -1,6 +1,8 @@
+use crate::commit::addresses_in;
 use crate::flusher::Flusher;
-use crate::schema::{ReadTables, WriteTables};
+use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{BlockId, ChainIdentity, StateView, StoreError, codec::HeaderRecord};
+use alloy_primitives::Address;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 use std::path::{Path, PathBuf};
@@ -74,6 +76,8 @@ pub(crate) struct StoreInner {
 pub(crate) struct Snapshot {
     pub(crate) tables: ReadTables,
     pub(crate) head: Option<BlockId>,
+    /// Accounts that once had storage but neither nonce nor code, ascending; see `commit.rs`.
+    pub(crate) storage_only: Vec<Address>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -92,7 +96,11 @@ impl Snapshot {
                 hash: HeaderRecord::decode_hash("headers", record.value())?,
             }),
         };
-        Ok(Self { tables, head })
+        let storage_only = match tables.meta.get(meta::STORAGE_ONLY)? {
+            None => Vec::new(),
+            Some(list) => addresses_in(list.value()).collect(),
+        };
+        Ok(Self { tables, head, storage_only })
     }
 
     pub(crate) fn head(&self) -> Result<BlockId, StoreError> {

@@ -84,6 +84,23 @@ impl StateView {
         }
     }
 
+    /// Whether an account without nonce and code has storage all the same, so that nothing can be
+    /// created there (EIP-7610).
+    ///
+    /// Of an older block this may say so of an account that got its storage only later, but before
+    /// EIP-161, when nothing asked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_only_storage(&self, address: &Address) -> Result<bool, StoreError> {
+        if self.snapshot.storage_only.binary_search(address).is_err() {
+            return Ok(false);
+        }
+        let (first, last) = (storage_key(address, U256::ZERO), storage_key(address, U256::MAX));
+        let mut slots = self.snapshot.tables.storage.range::<&[u8; 52]>(&first..=&last)?;
+        Ok(slots.next().transpose()?.is_some())
+    }
+
     /// The code with this hash. Code is kept for good, so this does not depend on the block.
     ///
     /// # Errors

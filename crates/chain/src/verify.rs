@@ -1,0 +1,156 @@
+//! Executing a block that others made, and comparing the result with its header.
+
+use crate::{Chain, ChainBlock, ChainError, ImportError, State, rules::BlockRules};
+use alloy_consensus::{Eip658Value, Header, Sealed, TxReceipt, proofs::calculate_receipt_root};
+use alloy_primitives::{B256, Bloom};
+use heddle_chainspec::EthereumHardforks;
+use heddle_evm::{
+    BlockInput, BlockOutput, BlockTransition, InvalidTransactions, Receipt, StateChanges,
+    block_context,
+};
+use heddle_parallel::Profile;
+use heddle_store::{BlockBatch, Store, StoreError};
+use heddle_trie::{NodeReader, TrieUpdates, state_root};
+use std::{sync::Arc, time::Instant};
+
+/// A block that was executed and agrees with its header, and what it does to the state.
+#[derive(Debug)]
+pub(crate) struct ExecutedBlock {
+    pub(crate) block: Arc<ChainBlock>,
+    pub(crate) changes: Arc<StateChanges>,
+    pub(crate) trie: TrieUpdates,
+    pub(crate) profile: Arc<Profile>,
+}
+
+impl Chain {
+    /// Executes a validated block without receipts on the state of its parent and checks all that
+    /// its header says about the result.
+    pub(crate) fn execute_and_verify<R: NodeReader<Error = StoreError>>(
+        &self,
+        mut block: ChainBlock,
+        parent: &State,
+        nodes: &R,
+    ) -> Result<ExecutedBlock, ImportError> {
+        let header = &block.header;
+        let rules = BlockRules::of(&self.spec, header);
+        let input = BlockInput {
+            env: rules.evm_env(header),
+            ctx: block_context(header, &block.ommers, block.withdrawals.as_deref()),
+            transactions: &block.transactions,
+            invalid: InvalidTransactions::Reject,
+        };
+        let started = Instant::now();
+        let executed = self.executor.execute(&rules, parent, &input)?;
+        metrics::histogram!("chain_execute_seconds").record(started.elapsed());
+        let mut output = executed.output;
+        if !self.spec.is_byzantium_active_at_block(header.number) {
+            put_intermediate_roots(&rules, parent, nodes, &input, &mut output)?;
+        }
+        verify_output(header, &output)?;
+
+        let started = Instant::now();
+        let (root, trie) = state_root(nodes, &output.changes).map_err(StoreError::from)?;
+        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+        if root != header.state_root {
+            return Err(ImportError::StateRoot { header: header.state_root, actual: root });
+        }
+        block.receipts = output.receipts;
+        Ok(ExecutedBlock {
+            block: Arc::new(block),
+            changes: Arc::new(output.changes),
+            trie,
+            profile: Arc::new(executed.profile),
+        })
+    }
+}
+
+/// Before Byzantium a receipt holds the state root after its transaction instead of a status
+/// (EIP-658 ended that), which only going step by step gives. The steps must end where the parallel
+/// execution did.
+fn put_intermediate_roots<R: NodeReader<Error = StoreError>>(
+    rules: &BlockRules<'_>,
+    parent: &State,
+    nodes: &R,
+    input: &BlockInput<'_>,
+    output: &mut BlockOutput,
+) -> Result<(), ImportError> {
+    let mut steps = BlockTransition::begin(rules, input.env.clone(), input.ctx.clone(), parent)?;
+    let mut roots = Vec::with_capacity(input.transactions.len());
+    for tx in input.transactions {
+        steps.execute(tx)?;
+        let changes = steps.state().changes().map_err(ChainError::State)?;
+        let (root, _) = state_root(nodes, &changes).map_err(StoreError::from)?;
+        roots.push(root);
+    }
+    let sequential = steps.finish()?;
+    if sequential != *output {
+        let number = input.env.block_env.number.saturating_to();
+        return Err(ChainError::ExecutorsDiffer(number).into());
+    }
+    for (receipt, root) in output.receipts.iter_mut().zip(roots) {
+        set_post_state(receipt, root);
+    }
+    Ok(())
+}
+
+fn set_post_state(receipt: &mut Receipt, root: B256) {
+    // Typed transactions came with Berlin.
+    if let Receipt::Legacy(receipt) = receipt {
+        receipt.receipt.status = Eip658Value::PostState(root);
+    }
+}
+
+fn verify_output(header: &Sealed<Header>, output: &BlockOutput) -> Result<(), ImportError> {
+    if output.gas_used != header.gas_used {
+        return Err(ImportError::GasUsed { header: header.gas_used, actual: output.gas_used });
+    }
+    if let Some(claimed) = header.blob_gas_used
+        && claimed != output.blob_gas_used
+    {
+        return Err(ImportError::BlobGasUsed { header: claimed, actual: output.blob_gas_used });
+    }
+    let bloom = output.receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | receipt.bloom());
+    if bloom != header.logs_bloom {
+        let header = Box::new(header.logs_bloom);
+        return Err(ImportError::LogsBloom { header, actual: Box::new(bloom) });
+    }
+    let receipts = calculate_receipt_root(&output.receipts);
+    if receipts != header.receipts_root {
+        return Err(ImportError::ReceiptsRoot { header: header.receipts_root, actual: receipts });
+    }
+    if let Some(claimed) = header.requests_hash {
+        let actual = output.requests.requests_hash();
+        if claimed != actual {
+            return Err(ImportError::RequestsHash { header: claimed, actual });
+        }
+    }
+    Ok(())
+}
+
+/// Puts executed blocks on top of the store's head, all or none.
+pub(crate) fn commit(store: &Store, blocks: &[ExecutedBlock]) -> Result<(), StoreError> {
+    let parts: Vec<(Vec<_>, Vec<_>)> = blocks
+        .iter()
+        .map(|executed| {
+            let transactions = executed.block.transactions.iter();
+            transactions.map(|tx| (tx.inner().clone(), tx.signer())).unzip()
+        })
+        .collect();
+    let batches: Vec<_> = blocks
+        .iter()
+        .zip(&parts)
+        .map(|(executed, (transactions, senders))| BlockBatch {
+            header: &executed.block.header,
+            hash: executed.block.hash(),
+            transactions,
+            senders,
+            ommers: &executed.block.ommers,
+            withdrawals: executed.block.withdrawals.as_deref(),
+            receipts: &executed.block.receipts,
+            changes: &executed.changes,
+            trie: &executed.trie,
+            total_difficulty: Some(executed.block.total_difficulty),
+        })
+        .collect();
+    store.commit_blocks(&batches)
+}

@@ -1,0 +1,198 @@
+//! One sequential run that takes down what every transaction reads and writes.
+
+use crate::prestate::WatchedState;
+use alloy_consensus::Transaction as _;
+use alloy_evm::ToTxEnv;
+use alloy_primitives::{Address, B256, U256};
+use heddle_chainspec::ChainSpec;
+use heddle_evm::{
+    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, StateError,
+    TransactionError, build_receipt, complete_instructions,
+};
+use heddle_parallel::{Location, TxIndex};
+use revm::{
+    Context, Database, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext,
+    context::{
+        BlockEnv, CfgEnv, ContextSetters, Journal, TxEnv,
+        result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
+    },
+    handler::{EvmTr, FrameResult, Handler, MainnetEvm, post_execution},
+    primitives::hardfork::SpecId,
+    state::{AccountInfo, Bytecode, EvmState},
+};
+use std::{marker::PhantomData, time::Instant};
+
+/// A location that a transaction reads, and when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RecordedRead {
+    pub(crate) location: Location,
+    /// How much of the transaction's time had passed, from 0 to 1.
+    pub(crate) at: f64,
+}
+
+/// What one transaction did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct RecordedTransaction {
+    /// Gas it used.
+    pub(crate) gas: u64,
+    /// First reads, in order. The payment of its own fee is not among them.
+    pub(crate) reads: Vec<RecordedRead>,
+    /// What it left different. What it did to the beneficiary is not among them: that is read
+    /// through the sum of all fees before.
+    pub(crate) writes: Vec<Location>,
+}
+
+/// What the transactions of a block did.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    /// The block's result: the same as the reference executor's.
+    pub(crate) output: BlockOutput,
+    pub(crate) transactions: Vec<RecordedTransaction>,
+}
+
+/// Runs a block as the reference executor does, one transaction after the other, and records.
+pub(crate) fn record(
+    spec: &ChainSpec,
+    state: &WatchedState<'_>,
+    input: &BlockInput<'_>,
+) -> Result<Recording, ExecutionError> {
+    let mut block = BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), state)?;
+    let database = RecordingState { state: block.state_mut(), reads: Vec::new(), recording: false };
+    let mut evm = Context::mainnet()
+        .with_block(input.env.block_env.clone())
+        .with_cfg(input.env.cfg_env.clone())
+        .with_db(database)
+        .build_mainnet();
+    complete_instructions(&mut evm.instruction, &input.env.cfg_env);
+    let mut transactions = Vec::with_capacity(input.transactions.len());
+    let mut receipts = Vec::with_capacity(input.transactions.len());
+    let (mut gas_used, mut blob_gas_used) = (0, 0);
+    for (index, transaction) in input.transactions.iter().enumerate() {
+        state.enter(Some(TxIndex(index as u32)));
+        let started = Instant::now();
+        evm.ctx.journaled_state.database.recording = true;
+        evm.set_tx(transaction.to_tx_env());
+        let result = FeesUnrecorded(PhantomData).run(&mut evm);
+        let changes = evm.finalize();
+        let nanoseconds = started.elapsed().as_nanos() as f64;
+        let database = &mut evm.ctx.journaled_state.database;
+        database.recording = false;
+        let reads = std::mem::take(&mut database.reads);
+        let result: ExecutionResult = result.map_err(|error| match error {
+            EVMError::Database(error) => ExecutionError::State(error),
+            EVMError::Transaction(reason) => ExecutionError::InvalidTransaction {
+                index,
+                hash: *transaction.inner().tx_hash(),
+                reason: TransactionError::Invalid(reason),
+            },
+            error => ExecutionError::Block(error.to_string()),
+        })?;
+        let gas = result.tx_gas_used();
+        gas_used += gas;
+        if input.env.cfg_env.spec.is_enabled_in(SpecId::CANCUN) {
+            blob_gas_used += transaction.blob_gas_used().unwrap_or_default();
+        }
+        transactions.push(RecordedTransaction {
+            gas,
+            reads: reads
+                .into_iter()
+                .map(|(location, at)| {
+                    let passed = at.saturating_duration_since(started).as_nanos() as f64;
+                    RecordedRead { location, at: (passed / nanoseconds.max(1.0)).clamp(0.0, 1.0) }
+                })
+                .collect(),
+            writes: writes(&changes, input.env.block_env.beneficiary),
+        });
+        let success = result.is_success();
+        let logs = result.into_logs();
+        let bloom = logs.iter().collect();
+        receipts.push(build_receipt(transaction.tx_type(), success, gas_used, logs, bloom));
+        evm.ctx.journaled_state.database.state.commit(changes);
+    }
+    state.enter(None);
+    drop(evm);
+    block.put_results(receipts, gas_used, blob_gas_used);
+    Ok(Recording { output: block.finish()?, transactions })
+}
+
+/// The locations that hold something else after a transaction.
+fn writes(changes: &EvmState, beneficiary: Address) -> Vec<Location> {
+    let mut writes = Vec::new();
+    for (address, account) in changes.iter().filter(|(_, account)| account.is_touched()) {
+        let destroyed = account.is_selfdestructed();
+        let replaced = destroyed || account.is_created();
+        if replaced {
+            writes.push(Location::Wipe(*address));
+        }
+        let removed = account.is_empty() && !account.is_loaded_as_not_existing();
+        if *address != beneficiary && (replaced || removed || account.is_changed()) {
+            writes.push(Location::Account(*address));
+        }
+        if !destroyed {
+            let slots = account.changed_storage_slots();
+            writes.extend(slots.map(|(slot, _)| Location::Slot(*address, *slot)));
+        }
+    }
+    // The EVM's hash maps have no order; a recording has.
+    writes.sort_unstable();
+    writes
+}
+
+/// The state of the block, which takes down what is asked of it.
+struct RecordingState<'b, P> {
+    state: &'b mut BlockState<P>,
+    reads: Vec<(Location, Instant)>,
+    recording: bool,
+}
+
+impl<P> RecordingState<'_, P> {
+    fn read(&mut self, location: Location) {
+        if self.recording {
+            self.reads.push((location, Instant::now()));
+        }
+    }
+}
+
+impl<P: revm::DatabaseRef<Error = StateError>> Database for RecordingState<'_, P> {
+    type Error = StateError;
+
+    fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
+        self.read(Location::Account(address));
+        self.state.basic(address)
+    }
+
+    fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateError> {
+        self.state.code_by_hash(hash)
+    }
+
+    fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateError> {
+        self.read(Location::Slot(address, slot));
+        self.state.storage(address, slot)
+    }
+
+    fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
+        self.state.block_hash(number)
+    }
+}
+
+type RecordingContext<'b, P> =
+    Context<BlockEnv, TxEnv, CfgEnv, RecordingState<'b, P>, Journal<RecordingState<'b, P>>>;
+
+/// revm's mainnet rules; paying the fee to the beneficiary is not taken down as a read of it,
+/// because the payments of a block are a sum.
+struct FeesUnrecorded<'b, P>(PhantomData<&'b mut P>);
+
+impl<'b, P: revm::DatabaseRef<Error = StateError>> Handler for FeesUnrecorded<'b, P> {
+    type Evm = MainnetEvm<RecordingContext<'b, P>>;
+    type Error = EVMError<StateError, InvalidTransaction>;
+    type HaltReason = HaltReason;
+
+    fn reward_beneficiary(
+        &self,
+        evm: &mut Self::Evm,
+        result: &mut FrameResult,
+    ) -> Result<(), Self::Error> {
+        evm.ctx().journaled_state.database.recording = false;
+        post_execution::reward_beneficiary(evm.ctx(), result.gas()).map_err(EVMError::Database)
+    }
+}

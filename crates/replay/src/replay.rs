@@ -1,0 +1,418 @@
+//! One bundle at a time: both executors, compared, timed and explained.
+
+use crate::{
+    Analysis, BlockLine, Bundle, Checks, DependencyGraph, Mismatch, MissingRead, ReplayError,
+    analysis,
+    compare::{check_header, first_difference, transaction_hash},
+    line::ratio,
+    prestate::WatchedState,
+    record::{Recording, record},
+};
+use alloy_consensus::{
+    proofs::calculate_transaction_root,
+    transaction::{Recovered, SignerRecoverable},
+};
+use heddle_chainspec::{ChainSpec, EthereumHardfork, EthereumHardforks};
+use heddle_evm::{
+    BlockInput, BlockOutput, ExecutionError, InvalidTransactions, RecoveredTransaction,
+    block_context, execute_block,
+};
+use heddle_parallel::{ParallelExecutor, Profile};
+use std::time::{Duration, Instant};
+
+/// How to replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplayOptions {
+    /// Workers of the parallel executor.
+    pub workers: usize,
+    /// How often each executor runs each block (at least once).
+    pub repeat: usize,
+    /// Whether a transaction that reads what the bundle lacks makes it fail.
+    pub strict: bool,
+    /// Whether to work out where the speed-up went: hot locations with names, the timeline, the
+    /// simulated curve. Costs a few more runs of the block.
+    pub analyse: bool,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { workers: 2, repeat: 1, strict: false, analyse: false }
+    }
+}
+
+/// Replays bundles; its worker threads are started once.
+#[derive(Debug)]
+pub struct Replayer {
+    options: ReplayOptions,
+    parallel: ParallelExecutor,
+    /// For the time each transaction takes with nothing else running.
+    single: ParallelExecutor,
+    chains: Vec<ChainSpec>,
+}
+
+/// What replaying one bundle showed.
+#[derive(Debug, Clone)]
+pub struct BlockReport {
+    /// The line of `heddle replay --json`.
+    pub line: BlockLine,
+    /// Why it did not verify; `None` if it did.
+    pub mismatch: Option<Mismatch>,
+    /// What transactions read that the bundle does not hold, each once, in order. Empty accounts
+    /// and zero slots are often left out by tracers, so this is a fault only if `strict`.
+    pub missing: Vec<MissingRead>,
+    /// What a reader of the result should know.
+    pub notes: Vec<String>,
+    /// Who depended on whom; empty if the block failed.
+    pub graph: DependencyGraph,
+    /// Where the speed-up went, if asked for and the block did not fail.
+    pub analysis: Option<Analysis>,
+}
+
+/// Both executors' results and times.
+struct Measured {
+    reference: BlockOutput,
+    mismatch: Option<Mismatch>,
+    sequential_ms: f64,
+    parallel_ms: f64,
+    /// Of the last parallel run.
+    profile: Profile,
+}
+
+impl Replayer {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If the system refuses threads.
+    pub fn new(options: ReplayOptions) -> Result<Self, ReplayError> {
+        let executor = |workers| ParallelExecutor::new(workers).map_err(ReplayError::Workers);
+        Ok(Self {
+            options,
+            parallel: executor(options.workers)?,
+            single: executor(1)?,
+            chains: vec![ChainSpec::mainnet()],
+        })
+    }
+
+    /// Makes the rules of another chain than mainnet known, or others for mainnet.
+    #[must_use]
+    pub fn with_chain(mut self, spec: ChainSpec) -> Self {
+        self.chains.retain(|known| known.chain_id() != spec.chain_id());
+        self.chains.push(spec);
+        self
+    }
+
+    /// Replays one bundle.
+    ///
+    /// # Errors
+    /// If the bundle's chain is not known. A bundle that does not verify is a report with a
+    /// [`BlockReport::mismatch`].
+    pub fn replay(&self, bundle: &Bundle) -> Result<BlockReport, ReplayError> {
+        let unknown =
+            || ReplayError::UnknownChain { path: bundle.path.clone(), chain_id: bundle.chain_id };
+        let spec = self.chains.iter().find(|spec| spec.chain_id() == bundle.chain_id);
+        let spec = spec.ok_or_else(unknown)?;
+        let replay = BlockReplay { replayer: self, spec, bundle };
+        Ok(replay.run())
+    }
+}
+
+/// One bundle under its chain's rules.
+struct BlockReplay<'a> {
+    replayer: &'a Replayer,
+    spec: &'a ChainSpec,
+    bundle: &'a Bundle,
+}
+
+impl BlockReplay<'_> {
+    fn byzantium(&self) -> bool {
+        self.spec.is_byzantium_active_at_block(self.bundle.header.number)
+    }
+
+    fn input<'b>(&'b self, transactions: &'b [RecoveredTransaction]) -> BlockInput<'b> {
+        let Bundle { header, withdrawals, .. } = self.bundle;
+        BlockInput {
+            env: self.spec.evm_env(header),
+            ctx: block_context(header, &[], withdrawals.as_deref()),
+            transactions,
+            invalid: InvalidTransactions::Reject,
+        }
+    }
+
+    fn run(&self) -> BlockReport {
+        let transactions = match self.recover() {
+            Ok(transactions) => transactions,
+            Err(mismatch) => return self.failed(*mismatch, Vec::new()),
+        };
+        let input = self.input(&transactions);
+        // Also warms the caches up for the runs that are timed.
+        let watched = WatchedState::new(&self.bundle.state);
+        let recorded = record(self.spec, &watched, &input);
+        let missing = watched.into_missing();
+        let measured = match self.measure(&input) {
+            Ok(measured) => measured,
+            Err(mismatch) => return self.failed(*mismatch, missing),
+        };
+        let Measured { reference, mismatch, sequential_ms, parallel_ms, profile } = measured;
+        let (checks, header_mismatch) = check_header(self.bundle, &reference, self.byzantium());
+        let mismatch = mismatch
+            .or(header_mismatch)
+            .or_else(|| self.recording_mismatch(&reference, &recorded))
+            .or_else(|| self.strict_mismatch(&missing));
+        let beneficiary = self.bundle.header.beneficiary;
+        let graph = recorded.map_or_else(
+            |_| DependencyGraph::default(),
+            |recording| DependencyGraph::new(&recording.transactions, beneficiary),
+        );
+        let critical_path_gas = graph.critical_path_gas().weight;
+        let line = BlockLine {
+            verified: mismatch.is_none() && checks.hold(),
+            checks,
+            gas: reference.gas_used,
+            sequential_ms: Some(sequential_ms),
+            parallel_ms: Some(parallel_ms),
+            speedup: ratio(sequential_ms, parallel_ms),
+            conflicts: profile.conflicts.len(),
+            reexecutions: profile.reexecutions(),
+            critical_path_gas,
+            max_speedup: ratio(reference.gas_used as f64, critical_path_gas as f64),
+            ..self.empty_line()
+        };
+        let analysis = self.replayer.options.analyse.then(|| {
+            analysis::analyse(&analysis::Measurements {
+                spec: self.spec,
+                bundle: self.bundle,
+                input: &input,
+                graph: &graph,
+                profile,
+                single: &self.replayer.single,
+                parallel: &self.replayer.parallel,
+                repeat: self.replayer.options.repeat,
+            })
+        });
+        let analysis = analysis.and_then(Result::ok);
+        BlockReport { line, mismatch, missing, notes: self.notes(), graph, analysis }
+    }
+
+    /// Runs both executors in turn, so that whatever slows the machine down hits both.
+    fn measure(&self, input: &BlockInput<'_>) -> Result<Measured, Box<Mismatch>> {
+        let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
+        let mut last: Option<(BlockOutput, Profile)> = None;
+        let mut mismatch = None;
+        let state = &self.bundle.state;
+        for round in 0..self.replayer.options.repeat.max(1) {
+            let run_reference = || timed(|| execute_block(self.spec, state, input));
+            let run_parallel = || timed(|| self.replayer.parallel.execute(self.spec, state, input));
+            // Whoever goes second finds warmer caches: take turns.
+            let (reference, executed) = if round % 2 == 0 {
+                let reference = run_reference();
+                (reference, run_parallel())
+            } else {
+                let executed = run_parallel();
+                (run_reference(), executed)
+            };
+            let (reference, executed) = match (reference, executed) {
+                ((Ok(reference), time), (Ok(executed), parallel_time)) => {
+                    sequential.push(time);
+                    parallel.push(parallel_time);
+                    (reference, executed)
+                }
+                ((Err(error), _), (Err(other), _)) if error.to_string() == other.to_string() => {
+                    return Err(self.execution_mismatch("a valid block", &error));
+                }
+                ((Err(error), _), _) => {
+                    return Err(self.execution_mismatch("a valid block", &error));
+                }
+                ((Ok(_), _), (Err(error), _)) => {
+                    let expected = "the sequential reference's result from the parallel executor";
+                    return Err(self.execution_mismatch(expected, &error));
+                }
+            };
+            if mismatch.is_none() {
+                let name = "parallel executor";
+                mismatch = first_difference(self.bundle, &reference, &executed.output, name);
+            }
+            // Runs of the same executor must agree as well.
+            if let (None, Some((before, _))) = (&mismatch, &last) {
+                mismatch = first_difference(self.bundle, before, &reference, "next run of it");
+            }
+            last = Some((reference, executed.profile));
+        }
+        let Some((reference, profile)) = last else {
+            unreachable!("there is at least one round, and each leaves its result")
+        };
+        let (sequential_ms, parallel_ms) = (median_ms(&mut sequential), median_ms(&mut parallel));
+        Ok(Measured { reference, mismatch, sequential_ms, parallel_ms, profile })
+    }
+
+    /// The transactions with their senders: recovered from the signature where there is one, and
+    /// compared with what the bundle says.
+    fn recover(&self) -> Result<Vec<RecoveredTransaction>, Box<Mismatch>> {
+        // Before Homestead (EIP-2) the upper half of signatures was valid too.
+        let homestead = self.spec.is_homestead_active_at_block(self.bundle.header.number);
+        let mut recovered = Vec::with_capacity(self.bundle.transactions.len());
+        for (index, bundled) in self.bundle.transactions.iter().enumerate() {
+            let mismatch = |field: &str, expected: String, found: String| {
+                Box::new(Mismatch {
+                    transaction: Some(index),
+                    hash: transaction_hash(self.bundle, index),
+                    field: field.to_owned(),
+                    expected,
+                    found,
+                })
+            };
+            let transaction = &bundled.transaction;
+            let sender = if bundled.signed {
+                let hash = *transaction.tx_hash();
+                if let Some(given) = bundled.hash.filter(|given| *given != hash) {
+                    let expected = format!("{given}, the hash in the bundle");
+                    return Err(mismatch("hash", expected, format!("its fields hash to {hash}")));
+                }
+                let sender = if homestead {
+                    transaction.recover_signer()
+                } else {
+                    transaction.recover_signer_unchecked()
+                };
+                let sender = sender.map_err(|error| {
+                    mismatch("signature", "a valid one".to_owned(), error.to_string())
+                })?;
+                if let Some(from) = bundled.from.filter(|from| *from != sender) {
+                    let expected = format!("{from}, as the bundle says");
+                    return Err(mismatch("from", expected, format!("{sender} signed it")));
+                }
+                Some(sender)
+            } else {
+                bundled.from
+            };
+            let Some(sender) = sender else {
+                unreachable!("a bundle is read only if each transaction has sender or signature")
+            };
+            recovered.push(Recovered::new_unchecked(transaction.clone(), sender));
+        }
+        Ok(recovered)
+    }
+
+    fn execution_mismatch(&self, expected: &str, error: &ExecutionError) -> Box<Mismatch> {
+        let (transaction, found) = match error {
+            ExecutionError::InvalidTransaction { index, reason, .. } => {
+                (Some(*index), reason.to_string())
+            }
+            error => (None, error.to_string()),
+        };
+        Box::new(Mismatch {
+            transaction,
+            hash: transaction.and_then(|index| transaction_hash(self.bundle, index)),
+            field: "execution".to_owned(),
+            expected: expected.to_owned(),
+            found,
+        })
+    }
+
+    fn recording_mismatch(
+        &self,
+        reference: &BlockOutput,
+        recorded: &Result<Recording, ExecutionError>,
+    ) -> Option<Mismatch> {
+        match recorded {
+            Ok(recording) => {
+                first_difference(self.bundle, reference, &recording.output, "recording run")
+            }
+            Err(error) => Some(*self.execution_mismatch("the reference's result", error)),
+        }
+    }
+
+    fn strict_mismatch(&self, missing: &[MissingRead]) -> Option<Mismatch> {
+        let first = missing.first().filter(|_| self.replayer.options.strict)?;
+        let index = first.transaction.as_usize();
+        Some(Mismatch {
+            transaction: Some(index),
+            hash: transaction_hash(self.bundle, index),
+            field: "prestate".to_owned(),
+            expected: "every read to be answered by the bundle (strict)".to_owned(),
+            found: format!(
+                "it reads {}, which the bundle lacks, and {} more reads are so",
+                first.location,
+                missing.len() - 1
+            ),
+        })
+    }
+
+    fn empty_line(&self) -> BlockLine {
+        let header = &self.bundle.header;
+        let fork: EthereumHardfork = self.spec.fork_at(header.number, header.timestamp);
+        BlockLine {
+            number: header.number,
+            spec: fork.to_string(),
+            txs: self.bundle.transactions.len(),
+            gas: 0,
+            verified: false,
+            checks: Checks::failed(self.byzantium()),
+            sequential_ms: None,
+            parallel_ms: None,
+            speedup: None,
+            workers: self.replayer.parallel.workers(),
+            conflicts: 0,
+            reexecutions: 0,
+            critical_path_gas: 0,
+            max_speedup: None,
+        }
+    }
+
+    fn failed(&self, mismatch: Mismatch, missing: Vec<MissingRead>) -> BlockReport {
+        BlockReport {
+            line: self.empty_line(),
+            mismatch: Some(mismatch),
+            missing,
+            notes: self.notes(),
+            graph: DependencyGraph::default(),
+            analysis: None,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let ommers = self.bundle.ommers.len();
+        if ommers > 0 {
+            notes.push(format!(
+                "{ommers} ommer(s): a bundle has only their hashes, so their rewards are not paid; \
+                 no receipt depends on them"
+            ));
+        }
+        let hash = self.bundle.header.hash_slow();
+        if let Some(given) = self.bundle.hash.filter(|given| *given != hash) {
+            notes.push(format!("the header's fields hash to {hash}, not to {given} as given"));
+        }
+        let unsigned = self.bundle.transactions.iter().filter(|tx| !tx.signed).count();
+        let transactions: Vec<_> =
+            self.bundle.transactions.iter().map(|bundled| &bundled.transaction).collect();
+        let (given, root) =
+            (self.bundle.header.transactions_root, calculate_transaction_root(&transactions));
+        // A bundle need not give it.
+        if unsigned == 0 && !given.is_zero() && given != root {
+            notes.push(format!("the transactions have the root {root}, not {given} as given"));
+        }
+        if unsigned > 0 {
+            notes.push(format!(
+                "{unsigned} transaction(s) without signature: their senders are taken on trust"
+            ));
+        }
+        notes
+    }
+}
+
+pub(crate) fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
+    let started = Instant::now();
+    let result = run();
+    (result, started.elapsed())
+}
+
+/// The median, in milliseconds.
+pub(crate) fn median_ms(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    let middle = times.len() / 2;
+    let ms = |time: &Duration| time.as_secs_f64() * 1_000.0;
+    match times.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => ms(&times[middle]),
+        _ => (ms(&times[middle - 1]) + ms(&times[middle])) / 2.0,
+    }
+}
