@@ -44,6 +44,11 @@ pub(crate) enum Command {
     Node(Box<Node>),
     /// Makes a data directory the home of a chain.
     Init(Init),
+    /// Imports an RLP chain file: every block validated, executed in parallel, its roots checked.
+    /// Proof-of-work seals are not verified. Can be started again after an interruption.
+    Import(Import),
+    /// Writes blocks of the chain into an RLP file.
+    Export(Export),
     /// Looks after a data directory. No node may be using it.
     Db(Db),
     /// Measures sequential against parallel execution of a block, in memory, alternating.
@@ -179,6 +184,38 @@ pub(crate) struct Init {
     /// The data directory; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     pub(crate) datadir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The chain's genesis file, in geth's format; not needed for a data directory that has one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) genesis: Option<PathBuf>,
+    /// The data directory; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+    /// Threads that execute a block [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// Blocks in RLP, one after the other.
+    #[arg(value_name = "CHAIN.rlp")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) datadir: PathBuf,
+    /// First block.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) from: u64,
+    /// Last block [default: the newest].
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<u64>,
+    /// The file to write.
+    #[arg(value_name = "OUT.rlp")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

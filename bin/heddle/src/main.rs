@@ -5,6 +5,7 @@
 mod args;
 mod banner;
 mod bench;
+mod chain_file;
 mod commands;
 mod logging;
 mod replay;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         args::Command::Node(node) => commands::node(*node),
         args::Command::Init(init) => commands::init(&init),
         args::Command::Db(db) => commands::db(&db),
+        args::Command::Import(import) => chain_file::import(&import),
+        args::Command::Export(export) => chain_file::export(&export),
         args::Command::Bench(bench) => bench::run(&bench),
         args::Command::Replay(replay) => replay::run(&replay),
     };

@@ -103,13 +103,19 @@ pub fn open_store(path: &Path) -> Result<Store, NodeError> {
     open(path, &chain, &genesis, StoreConfig::default())
 }
 
+/// Opens the chain in a data directory without a node around it, making the directory the chain's
+/// home if it is new.
+pub fn open_chain(path: &Path, source: &ChainSource, workers: usize) -> Result<Chain, NodeError> {
+    let genesis = GenesisBlock::new(&source.spec)?;
+    let store = open(path, source, &genesis, StoreConfig::default())?;
+    let executor = ParallelExecutor::new(workers).map_err(NodeError::Threads)?;
+    Ok(Chain::open(source.spec.clone(), &genesis, store, executor)?)
+}
+
 /// Makes a data directory the home of a chain: writes its genesis block. Gives the genesis hash;
 /// a directory that is the chain's already stays as it is.
 pub fn init_datadir(path: &Path, chain: &ChainSource) -> Result<B256, NodeError> {
-    let genesis = GenesisBlock::new(&chain.spec)?;
-    let store = open(path, chain, &genesis, StoreConfig::default())?;
-    let executor = ParallelExecutor::new(1).map_err(NodeError::Threads)?;
-    let chain = Chain::open(chain.spec.clone(), &genesis, store, executor)?;
+    let chain = open_chain(path, chain, 1)?;
     chain.store().flush()?;
     Ok(chain.genesis_hash())
 }

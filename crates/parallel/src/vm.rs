@@ -206,7 +206,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         account.balance = account.balance.checked_add(fee).unwrap_or(account.balance);
         // Paying nothing touches the account all the same, see EIP-161.
         let keeps_empty = !self.env.cfg_env.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-        (keeps_empty || !account.is_empty()).then_some(account)
+        (keeps_empty || !account_info(&account).is_empty()).then_some(account)
     }
 
     /// Gas that the block has left, if `gas_limit` is more than that.
