@@ -127,7 +127,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
 
     /// A worker's EVM.
     pub(crate) fn worker(&self) -> Worker<'_, P> {
-        let db = WorkerDb { block: self, view: None, reads: Vec::new() };
+        let db = WorkerDb { block: self, view: None, reads: Vec::new(), jumps: 0 };
         let mut evm = Context::mainnet()
             .with_block(self.env.block_env.clone())
             .with_cfg(self.env.cfg_env.clone())
@@ -360,6 +360,8 @@ pub(crate) struct WorkerDb<'a, P> {
     block: &'a BlockTransactions<'a, P>,
     view: Option<View<'a, Committed>>,
     reads: Vec<Read>,
+    /// JUMPDESTs passed.
+    jumps: u32,
 }
 
 impl<P> fmt::Debug for WorkerDb<'_, P> {
@@ -480,6 +482,9 @@ impl<'a, P: ParentState> Worker<'a, P> {
     }
 }
 
+/// Jumps between two looks at whether a run still makes sense: some microseconds.
+const JUMPS_UNWATCHED: u32 = 256;
+
 /// Gas of JUMPDEST (yellow paper, G_jumpdest).
 const JUMPDEST_GAS: u16 = 1;
 
@@ -489,7 +494,12 @@ const JUMPDEST_GAS: u16 = 1;
 fn jumpdest<P: ParentState>(
     context: InstructionContext<'_, WorkerContext<'_, P>, EthInterpreter>,
 ) -> Result<(), InstructionResult> {
-    context.host.journaled_state.database.keep_up().map_err(|interrupt| {
+    let db = &mut context.host.journaled_state.database;
+    db.jumps = db.jumps.wrapping_add(1);
+    if !db.jumps.is_multiple_of(JUMPS_UNWATCHED) {
+        return Ok(());
+    }
+    db.keep_up().map_err(|interrupt| {
         *context.host.error() = Err(ContextError::Db(interrupt));
         InstructionResult::FatalExternalError
     })
