@@ -30,7 +30,7 @@ test-rust: fixtures
 test-model: ## Model-checks the parallel executor's scheduler and memory
 	$(CARGO) test --locked -p heddle-parallel --features shuttle --lib model
 
-test-clients: clients ## Runs cast, forge, ethers, viem, web3 and MetaMask against a node
+test-clients: clients ## Runs cast, forge, ethers, viem and MetaMask against a node
 	$(CARGO) build --locked --bin heddle
 	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
 

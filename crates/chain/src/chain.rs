@@ -17,8 +17,8 @@ use tokio::sync::broadcast;
 /// ordinary one far less.
 const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zero");
 
-/// Blocks whose execution profile is kept.
-const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(128).expect("is not zero");
+/// Blocks whose execution profile is kept: some 50 bytes a run, so 2 MB for a full block.
+const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("is not zero");
 
 /// Head changes a subscriber may be behind before it loses some (and is told so).
 const EVENTS_MAX: usize = 256;
