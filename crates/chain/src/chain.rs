@@ -151,12 +151,6 @@ impl Chain {
         self.head.read().state.clone()
     }
 
-    /// The newest block together with the state after it.
-    pub fn head_with_state(&self) -> (Arc<ChainBlock>, State) {
-        let head = self.head_and_state();
-        (head.block.clone(), head.state.clone())
-    }
-
     /// Number of the newest block that a consensus client calls safe; as long as there is none,
     /// the head is.
     pub fn safe_number(&self) -> u64 {

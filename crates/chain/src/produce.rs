@@ -53,12 +53,7 @@ pub struct ProducedBlock {
 }
 
 impl Chain {
-    /// The header of a block on the head, without what execution gives.
-    pub fn draft_header(&self, attributes: &BlockAttributes) -> Header {
-        let head = self.head();
-        self.draft_on(&head.header, attributes)
-    }
-
+    /// The header of a block on `parent`, without what execution gives.
     fn draft_on(&self, parent: &Sealed<Header>, attributes: &BlockAttributes) -> Header {
         let timestamp = attributes.timestamp;
         let spec = &self.spec;

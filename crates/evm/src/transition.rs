@@ -77,11 +77,6 @@ where
         self.executor.blob_gas_used = blob_gas_used;
     }
 
-    /// Receipts so far.
-    pub fn receipts_mut(&mut self) -> &mut Vec<Receipt> {
-        &mut self.executor.receipts
-    }
-
     /// The state as the transactions so far left it.
     pub fn state(&self) -> &BlockState<P> {
         self.executor.evm.db()

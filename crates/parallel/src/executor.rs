@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_evm::eth::spec::EthExecutorSpec;
 use alloy_primitives::{
-    Address, B256,
+    Address,
     map::{AddressMap, B256Map},
 };
 use heddle_evm::{
@@ -199,7 +199,6 @@ fn apply<P: ParentState>(
         state.set_storage(address, slot, value)?;
     }
     for (hash, code) in code {
-        let hash: B256 = hash;
         state.insert_code(hash, code);
     }
     Ok(())

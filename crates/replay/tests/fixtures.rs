@@ -2,28 +2,11 @@
 
 #![expect(clippy::print_stderr, reason = "measured times are said aloud")]
 
-use heddle_replay::{Bundle, ReplayOptions, Replayer, Summary, find_bundles};
-use std::{
-    env,
-    io::{self, Write},
-    path::PathBuf,
-};
+mod shared_bundles;
 
-/// The shared bundles; says aloud that a test is skipped where they are absent.
-fn bundles() -> Vec<PathBuf> {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
-    let directory = env::var_os("HEDDLE_FIXTURES").map_or(default, PathBuf::from).join("mainnet");
-    if !directory.is_dir() {
-        // Past the capture of the test runner: a skipped test must not look like a passed one.
-        let _ = writeln!(
-            io::stderr(),
-            "skipped: no bundles in {} (set HEDDLE_FIXTURES)",
-            directory.display()
-        );
-        return Vec::new();
-    }
-    find_bundles(&[directory]).expect("the fixtures are readable")
-}
+use heddle_replay::{Bundle, ReplayOptions, Replayer, Summary};
+use shared_bundles::bundles;
+use std::env;
 
 #[test]
 fn every_shared_mainnet_block_verifies_on_1_2_4_and_8_workers() {
