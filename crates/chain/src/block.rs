@@ -1,10 +1,12 @@
 //! A block with everything known about it.
 
-use alloy_consensus::{BlockBody, Header, Sealed};
+use alloy_consensus::{
+    BlockBody, Header, Sealed, crypto::RecoveryError, transaction::SignerRecoverable,
+};
 use alloy_eips::eip4895::{Withdrawal, Withdrawals};
 use alloy_primitives::{B256, Bytes, U256};
 use alloy_rlp::Encodable;
-use heddle_evm::{Block, Receipt, RecoveredTransaction};
+use heddle_evm::{Block, Receipt, RecoveredTransaction, Transaction};
 use heddle_store::StoredBlock;
 
 /// A block of the canonical chain, or one that has just left it, with its receipts.
@@ -39,6 +41,19 @@ impl ChainBlock {
             Self { header, transactions, ommers, withdrawals, receipts, total_difficulty, size: 0 };
         block.size = block.to_block().length();
         block
+    }
+
+    /// A block that is not on the chain, with the senders its signatures tell, and without receipts.
+    ///
+    /// # Errors
+    /// If a signature belongs to nobody.
+    pub fn from_block(block: Block) -> Result<Self, RecoveryError> {
+        let header = Sealed::new(block.header);
+        let BlockBody { transactions, ommers, withdrawals } = block.body;
+        let recovered = transactions.into_iter().map(Transaction::try_into_recovered_unchecked);
+        let transactions = recovered.collect::<Result<_, _>>()?;
+        let withdrawals = withdrawals.map(Withdrawals::into_inner);
+        Ok(Self::new(header, transactions, ommers, withdrawals, Vec::new(), U256::ZERO))
     }
 
     pub(crate) fn from_store(block: StoredBlock, receipts: Vec<Receipt>) -> Self {

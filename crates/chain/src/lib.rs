@@ -38,4 +38,5 @@ pub use genesis::GenesisBlock;
 pub use import::{ImportStatus, Imported, REORG_DEPTH_MAX, SIDE_BRANCH_EXECUTED_MAX};
 pub use import_error::{ImportError, OptionalField};
 pub use produce::{BlockAttributes, ProducedBlock};
+pub use rules::BlockRules;
 pub use state::{CodeCache, State};

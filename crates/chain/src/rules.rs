@@ -11,20 +11,22 @@ use heddle_chainspec::{
 /// not know which block is the first of proof of stake; a block itself tells by its difficulty,
 /// which validation has checked against its ancestors.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BlockRules<'a> {
+pub struct BlockRules<'a> {
     spec: &'a ChainSpec,
     merged: bool,
 }
 
 impl<'a> BlockRules<'a> {
-    pub(crate) fn of(spec: &'a ChainSpec, header: &Header) -> Self {
+    /// The rules of the block that `header` heads.
+    pub fn of(spec: &'a ChainSpec, header: &Header) -> Self {
         let by_difficulty = spec.merge_block().is_none()
             && spec.terminal_total_difficulty().is_some()
             && header.difficulty.is_zero();
         Self { spec, merged: spec.is_proof_of_stake(header.number) || by_difficulty }
     }
 
-    pub(crate) fn evm_env(&self, header: &Header) -> EvmEnv {
+    /// Rules and block environment for executing it.
+    pub fn evm_env(&self, header: &Header) -> EvmEnv {
         let mut env = self.spec.evm_env(header);
         if self.merged && !self.spec.is_proof_of_stake(header.number) {
             let blob_params = self.spec.blob_params_at(header.timestamp);

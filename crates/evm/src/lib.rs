@@ -14,6 +14,7 @@
 
 mod block;
 mod dao;
+mod inspect;
 mod instructions;
 mod receipt;
 mod state;
@@ -25,6 +26,7 @@ pub use block::{
     TransactionError, block_context, execute_block,
 };
 pub use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
+pub use inspect::watched_evm;
 pub use instructions::complete_instructions;
 pub use receipt::{HeddleReceiptBuilder, build_receipt};
 pub use state::{BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info};

@@ -1,17 +1,11 @@
 //! Running a call on some state without keeping anything: the ground under `eth_call`, `eth_estimateGas` and
 //! `eth_createAccessList`.
 
-use std::time::{Duration, Instant};
-
-use alloy_evm::{
-    Evm, EvmEnv,
-    eth::{EthEvmBuilder, EthEvmContext},
-    overrides::{apply_block_overrides, apply_state_overrides},
-};
+use alloy_evm::{Evm, EvmEnv, eth::EthEvmContext, overrides::apply_block_overrides};
 use alloy_primitives::{Address, Bytes, TxKind, U256};
 use alloy_rpc_types_eth::{AccessList, BlockOverrides, TransactionRequest, state::StateOverride};
 use heddle_chain::State;
-use heddle_evm::StateError;
+use heddle_evm::{StateError, watched_evm};
 use revm::{
     Database, Inspector,
     context::{
@@ -21,14 +15,16 @@ use revm::{
     },
     database::CacheDB,
     inspector::NoOpInspector,
-    interpreter::{InstructionResult, Interpreter, interpreter_types::LoopControl},
+    state::EvmState,
 };
 
 use crate::{
     context::{Context, Position},
     errors::Failure,
+    overrides::{PrecompileChanges, override_state},
     params::{Args, BlockParam},
     revert::reverted,
+    watch::{Clock, Deadline, Guard},
 };
 
 /// A call with where it runs and what is different there.
@@ -49,14 +45,19 @@ impl CallRequest {
             state: args.optional()?,
             environment: args.optional()?,
         };
-        if let (Some(input), Some(data)) = (&call.request.input.input, &call.request.input.data)
+        call.check()?;
+        Ok(call)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        if let (Some(input), Some(data)) = (&self.request.input.input, &self.request.input.data)
             && input != data
         {
             return Err(Failure::server(
                 "both \"data\" and \"input\" are set and not equal. Please use \"input\" to pass transaction call data",
             ));
         }
-        Ok(call)
+        Ok(())
     }
 }
 
@@ -103,6 +104,8 @@ pub(crate) struct Invalid {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) result: ExecutionResult,
+    /// What it touched.
+    pub(crate) state: EvmState,
 }
 
 impl Outcome {
@@ -150,6 +153,7 @@ pub(crate) fn halted(reason: &HaltReason) -> String {
 #[derive(Debug)]
 pub(crate) struct Simulation {
     pub(crate) database: CacheDB<State>,
+    precompiles: PrecompileChanges,
     pub(crate) env: EvmEnv,
     pub(crate) transaction: TxEnv,
     /// The most gas that a transaction of this block may ask for (EIP-7825).
@@ -160,8 +164,9 @@ pub(crate) struct Simulation {
 }
 
 impl Simulation {
+    /// The call after the block that it names.
     pub(crate) fn new(context: &Context, call: &CallRequest) -> Result<Self, Failure> {
-        let (state, mut env) = match context.state_position(call.block)? {
+        let (state, env) = match context.state_position(call.block)? {
             Position::Canonical(number) => {
                 let header = context.chain.header_by_number(number)?;
                 let header = header.ok_or_else(|| Failure::server("header not found"))?;
@@ -171,6 +176,16 @@ impl Simulation {
                 (pending.state.clone(), context.chain.evm_env(&pending.block.header))
             }
         };
+        Self::on(context, state, env, call)
+    }
+
+    /// The call on this state and in this environment.
+    pub(crate) fn on(
+        context: &Context,
+        state: State,
+        mut env: EvmEnv,
+        call: &CallRequest,
+    ) -> Result<Self, Failure> {
         let mut database = CacheDB::new(state);
         if let Some(overrides) = call.environment.clone() {
             if overrides.beacon_root.is_some() {
@@ -180,9 +195,10 @@ impl Simulation {
             }
             apply_block_overrides(overrides, &mut database, &mut env.block_env);
         }
-        if let Some(overrides) = call.state.clone() {
-            apply_state_overrides(overrides, &mut database).map_err(Failure::server)?;
-        }
+        let precompiles = match call.state.clone() {
+            Some(overrides) => override_state(overrides, &mut database, env.cfg_env.spec)?,
+            None => PrecompileChanges::default(),
+        };
         let call_gas_max = context.limits.call_gas_max;
         let transaction = transaction(&call.request, context.chain.chain_id())?;
         relax(&mut env, &transaction);
@@ -190,6 +206,7 @@ impl Simulation {
         Ok(Self {
             transaction_gas_cap: context.chain.spec().transaction_gas_limit_cap(timestamp),
             database,
+            precompiles,
             env,
             transaction,
             requested_gas: call.request.gas,
@@ -205,7 +222,7 @@ impl Simulation {
 
     /// Runs the call with this gas limit.
     pub(crate) fn run(&mut self, gas_limit: u64) -> Result<Outcome, Refused> {
-        self.deadline.check()?;
+        self.deadline.check().map_err(Refused::Failed)?;
         if gas_limit <= GAS_WITHOUT_CLOCK {
             return self.execute(gas_limit, NoOpInspector {}, false).map(|(outcome, _)| outcome);
         }
@@ -217,13 +234,33 @@ impl Simulation {
     where
         I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
     {
-        self.deadline.check()?;
+        self.deadline.check().map_err(Refused::Failed)?;
         let (outcome, (inspector, clock)) =
             self.execute(gas_limit, (inspector, Clock::new(self.deadline)), true)?;
-        if clock.is_over {
+        if clock.is_over() {
             return Err(Refused::Failed(self.deadline.failure()));
         }
         Ok((outcome, inspector))
+    }
+
+    /// As [`Self::watch`], but bounded by a guard instead of the time of a call.
+    pub(crate) fn watch_under<I>(
+        &mut self,
+        gas_limit: u64,
+        inspector: I,
+        guard: &mut Guard,
+    ) -> Result<(Outcome, I), Refused>
+    where
+        I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
+    {
+        let (outcome, (inspector, _)) = self.execute(gas_limit, (inspector, &mut *guard), true)?;
+        guard.check().map_err(Refused::Failed)?;
+        Ok((outcome, inspector))
+    }
+
+    /// The transaction that is run with this gas limit.
+    pub(crate) fn transaction_with(&self, gas_limit: u64) -> TxEnv {
+        TxEnv { gas_limit, ..self.transaction.clone() }
     }
 
     fn execute<I>(
@@ -235,17 +272,17 @@ impl Simulation {
     where
         I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
     {
-        let transaction = TxEnv { gas_limit, ..self.transaction.clone() };
+        let transaction = self.transaction_with(gas_limit);
         let caller = transaction.caller;
         let max_fee = transaction.gas_price;
         let base_fee = self.env.block_env.basefee;
-        let result = EthEvmBuilder::new(&mut self.database, self.env.clone())
-            .inspector(&mut inspector)
-            .set_inspect(is_active)
-            .build()
-            .transact_raw(transaction);
+        let env = self.env.clone();
+        let mut evm = watched_evm(&mut self.database, env, &mut inspector, is_active);
+        self.precompiles.apply(evm.precompiles_mut());
+        let result = evm.transact_raw(transaction);
+        drop(evm);
         match result {
-            Ok(done) => Ok((Outcome { result: done.result }, inspector)),
+            Ok(done) => Ok((Outcome { result: done.result, state: done.state }, inspector)),
             Err(error) => Err(refused(error, caller, max_fee, base_fee)),
         }
     }
@@ -397,62 +434,6 @@ fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee
 /// Up to this much gas a call cannot take long enough for its time to matter, and it is spared the clock, which makes
 /// every instruction slower.
 const GAS_WITHOUT_CLOCK: u64 = 50_000_000;
-
-/// When a call has to be finished.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    at: Instant,
-    allowed: Duration,
-}
-
-impl Deadline {
-    fn new(allowed: Duration) -> Self {
-        Self { at: Instant::now() + allowed, allowed }
-    }
-
-    fn is_over(self) -> bool {
-        Instant::now() > self.at
-    }
-
-    fn failure(self) -> Failure {
-        Failure::server(format!("execution aborted (timeout = {:?})", self.allowed))
-    }
-
-    fn check(self) -> Result<(), Refused> {
-        if self.is_over() { Err(Refused::Failed(self.failure())) } else { Ok(()) }
-    }
-}
-
-/// Stops a call that computes for too long.
-#[derive(Debug)]
-struct Clock {
-    deadline: Deadline,
-    steps: u32,
-    is_over: bool,
-}
-
-impl Clock {
-    /// Instructions between two looks at the time: a few microseconds.
-    const STEPS_UNWATCHED: u32 = 1_024;
-
-    const fn new(deadline: Deadline) -> Self {
-        Self { deadline, steps: 0, is_over: false }
-    }
-}
-
-impl<CTX> Inspector<CTX> for Clock {
-    fn step(&mut self, interpreter: &mut Interpreter, _: &mut CTX) {
-        self.steps += 1;
-        if self.steps >= Self::STEPS_UNWATCHED {
-            self.steps = 0;
-            self.is_over |= self.deadline.is_over();
-        }
-        // Callers stop too, each at its next instruction.
-        if self.is_over && interpreter.bytecode.is_not_end() {
-            interpreter.halt(InstructionResult::OutOfGas);
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ pub enum Namespace {
     Web3,
     /// What the pool holds.
     Txpool,
-    /// Raw blocks, receipts and transactions.
+    /// Raw blocks, receipts and transactions, and traces.
     Debug,
     /// `personal_sign`, with the development keys only.
     Personal,
@@ -165,6 +165,14 @@ pub struct RpcLimits {
     pub heavy_calls_max: usize,
     /// How many more may wait for their turn; beyond, the answer is "busy".
     pub heavy_calls_waiting_max: usize,
+    /// How long one tracing request may compute. Clients may ask for less.
+    pub trace_time_max: Duration,
+    /// Most bytes that one tracing request may record before they become an answer.
+    pub trace_bytes_max: usize,
+    /// How many tracing requests compute at once, apart from the other expensive methods.
+    pub traces_max: usize,
+    /// How many more may wait for their turn; beyond, the answer is "busy".
+    pub traces_waiting_max: usize,
     /// Most blocks that one log query may span. geth has no limit; a query over everything would hold a worker for
     /// minutes.
     pub logs_blocks_max: u64,
@@ -201,6 +209,12 @@ impl Default for RpcLimits {
             heavy_calls_max: std::thread::available_parallelism()
                 .map_or(2, |cores| cores.get().max(2)),
             heavy_calls_waiting_max: 1_024,
+            trace_time_max: Duration::from_secs(60),
+            trace_bytes_max: 256 * 1024 * 1024,
+            // Half of the cores, so that traces never keep the others from running blocks and calls.
+            traces_max: std::thread::available_parallelism()
+                .map_or(1, |cores| (cores.get() / 2).max(1)),
+            traces_waiting_max: 64,
             logs_blocks_max: 100_000,
             logs_max: 100_000,
             filters_max: 1_024,

@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) filters: Filters,
     pub(crate) tips: TipOracle,
     pub(crate) work: HeavyWork,
+    /// Traces take seconds; they wait for one another, not others for them.
+    pub(crate) traces: HeavyWork,
     pub(crate) limits: RpcLimits,
     pub(crate) dev: bool,
 }
@@ -44,6 +46,7 @@ impl Context {
             filters: Filters::new(&chain, &pool, &limits),
             tips: TipOracle::default(),
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
+            traces: HeavyWork::new(limits.traces_max, limits.traces_waiting_max),
             dev: config.dev,
             limits,
             chain,
@@ -168,6 +171,14 @@ pub(crate) mod testing {
         let miner = Miner::start(chain, config).unwrap();
         let config = RpcConfig { limits, ..RpcConfig::dev(vec![first_signer()]) };
         Arc::new(Context::new(miner, &config))
+    }
+
+    /// Sends a transaction from the first account and gives its hash; it waits in the pool.
+    pub(crate) fn send(context: &Context, json: &str) -> B256 {
+        let mut request: alloy_rpc_types_eth::TransactionRequest =
+            serde_json::from_str(json).unwrap();
+        request.from = Some(first_signer().address());
+        crate::accounts::send(context, request).unwrap()
     }
 
     /// The first of the accounts with funds on the development chain; everybody knows its key.

@@ -30,6 +30,7 @@ mod filters;
 mod http;
 mod logs;
 mod methods;
+mod overrides;
 mod params;
 mod pool;
 mod revert;
@@ -37,7 +38,9 @@ mod server;
 mod service;
 mod state;
 mod subscriptions;
+mod trace;
 mod transactions;
+mod watch;
 mod work;
 
 pub use config::{Apis, Namespace, RpcConfig, RpcLimits};

@@ -1,5 +1,7 @@
 //! The table of methods: name, how many parameters at most, how they are read, what answers.
 
+mod traces;
+
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use alloy_primitives::{B256, Bytes, U64, U256, keccak256};
@@ -39,6 +41,7 @@ pub(crate) fn module(
     table.network()?;
     table.pool()?;
     table.raw()?;
+    table.traces()?;
     table.steering()?;
     Ok(table.module)
 }
@@ -85,6 +88,20 @@ impl Table<'_> {
         answer: fn(&Context, A) -> Result<R, Failure>,
     ) -> Result<(), RpcError> {
         self.either(name, arguments, parse, |_| true, answer)
+    }
+
+    /// A method that runs transactions under somebody's eyes, in its turn among its like.
+    fn tracing<A: Send + 'static, R: Answer>(
+        &mut self,
+        name: &'static str,
+        arguments: usize,
+        parse: fn(&mut Args<'_>) -> Result<A, Failure>,
+        answer: fn(&Context, A) -> Result<R, Failure>,
+    ) -> Result<(), RpcError> {
+        self.waiting(name, arguments, parse, move |context, arguments| async move {
+            let worker = context.clone();
+            context.traces.run(move || answer(&worker, arguments)).await
+        })
     }
 
     /// A method whose arguments decide whether it is heavy.

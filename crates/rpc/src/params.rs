@@ -142,14 +142,7 @@ serde_arguments!(
 impl Argument for alloy_rpc_types_eth::state::StateOverride {
     fn parse(json: &str) -> Result<Self, String> {
         let overrides: Self = from_json(json)?;
-        for (address, account) in &overrides {
-            if account.state.is_some() && account.state_diff.is_some() {
-                return Err(format!("account {address} has both 'state' and 'stateDiff'"));
-            }
-            if account.move_precompile_to.is_some() {
-                return Err("movePrecompileToAddress is not supported".to_owned());
-            }
-        }
+        crate::overrides::check(&overrides)?;
         Ok(overrides)
     }
 }

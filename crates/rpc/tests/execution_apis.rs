@@ -21,8 +21,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Methods that are not served: tracing and simulation are to come, building belongs to the Engine API.
-const NOT_SERVED: [&str; 3] = ["debug_trace", "eth_simulateV1", "testing_"];
+/// Methods that are not served yet.
+const NOT_SERVED: [&str; 2] = ["eth_simulateV1", "testing_"];
 
 /// The folder of public test data, `None` where this machine has none.
 #[expect(clippy::print_stderr, reason = "a skipped test says so aloud")]

@@ -4,6 +4,7 @@ use crate::{
     context::testing::{dev_context, first_signer},
 };
 use alloy_primitives::{B256, U256};
+use std::time::{Duration, Instant};
 
 fn request(json: &str) -> TransactionRequest {
     serde_json::from_str(json).unwrap()
