@@ -8,6 +8,9 @@ pub enum MineError {
     /// The chain refused or failed.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// A block that somebody else made breaks a rule.
+    #[error("the block is invalid: {0}")]
+    Refused(String),
     /// Timestamps only grow.
     #[error("timestamp {timestamp} is not after the head's, {head}")]
     TimestampTooOld {

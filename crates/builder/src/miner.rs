@@ -9,7 +9,8 @@ use crate::{
 };
 use alloy_consensus::transaction::Recovered;
 use alloy_primitives::{Address, Bytes, TxHash, U256};
-use heddle_chain::{Chain, ChainBlock, ProducedBlock};
+use heddle_chain::{Chain, ChainBlock, Imported, ProducedBlock};
+use heddle_evm::Block;
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -221,6 +222,23 @@ impl Miner {
     /// Gas limit of new blocks.
     pub fn gas_limit(&self) -> u64 {
         self.shared.gas_limit(&self.shared.chain.head())
+    }
+
+    /// The gas limit that the configuration fixes for new blocks, if it does.
+    pub fn gas_limit_configured(&self) -> Option<u64> {
+        self.shared.gas_limit
+    }
+
+    /// Extra data of new blocks.
+    pub fn extra_data(&self) -> &Bytes {
+        &self.shared.extra_data
+    }
+
+    /// Takes a block that somebody else made, which becomes the head if it builds on it or on a
+    /// better branch.
+    pub async fn import(&self, block: Block) -> Result<Imported, MineError> {
+        let block = Box::new(block);
+        self.ask(|reply| Command::Import { block, reply }).await?
     }
 
     /// Remembers the head, to come back to with [`Self::revert`].

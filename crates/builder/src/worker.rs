@@ -2,8 +2,8 @@
 
 use crate::{MineError, head_follower::Accounts, head_follower::changed_accounts, shared::Shared};
 use alloy_primitives::{B256, TxHash, U256};
-use heddle_chain::{ChainBlock, ProducedBlock};
-use heddle_evm::{SkippedTransaction, TransactionError};
+use heddle_chain::{ChainBlock, ImportError, ImportStatus, Imported, ProducedBlock};
+use heddle_evm::{Block, SkippedTransaction, TransactionError};
 use heddle_pool::PooledTx;
 use revm::context::result::InvalidTransaction;
 use std::{
@@ -36,6 +36,10 @@ pub(crate) enum Command {
         interval_s: Option<u64>,
         timestamp: Option<u64>,
         reply: oneshot::Sender<Result<Vec<Arc<ChainBlock>>, MineError>>,
+    },
+    Import {
+        block: Box<Block>,
+        reply: oneshot::Sender<Result<Imported, MineError>>,
     },
     Snapshot {
         reply: oneshot::Sender<U256>,
@@ -107,6 +111,7 @@ impl Worker {
                 // Nobody waiting for the answer any more is fine, here and below.
                 let _ = reply.send(self.mine_count(count, interval_s, timestamp));
             }
+            Command::Import { block, reply } => drop(reply.send(self.import(*block))),
             Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
             Command::Stop => {}
@@ -228,6 +233,17 @@ impl Worker {
             "block"
         );
         Ok(block)
+    }
+
+    fn import(&self, block: Block) -> Result<Imported, MineError> {
+        let imported = self.shared.chain.import(block).map_err(|error| match error {
+            ImportError::Chain(error) => MineError::Chain(error),
+            error => MineError::Refused(error.to_string()),
+        })?;
+        if imported.status == ImportStatus::Head {
+            self.reread_pool()?;
+        }
+        Ok(imported)
     }
 
     fn reread_pool(&self) -> Result<(), MineError> {

@@ -29,7 +29,8 @@ pub struct ChainBlock {
 }
 
 impl ChainBlock {
-    pub(crate) fn new(
+    /// A block out of its parts.
+    pub fn new(
         header: Sealed<Header>,
         transactions: Vec<RecoveredTransaction>,
         ommers: Vec<Header>,

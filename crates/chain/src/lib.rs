@@ -26,6 +26,7 @@ mod import;
 mod import_error;
 mod produce;
 mod rules;
+mod scratch;
 mod state;
 mod validate;
 mod verify;
@@ -39,4 +40,5 @@ pub use import::{ImportStatus, Imported, REORG_DEPTH_MAX, SIDE_BRANCH_EXECUTED_M
 pub use import_error::{ImportError, OptionalField};
 pub use produce::{BlockAttributes, ProducedBlock};
 pub use rules::BlockRules;
+pub use scratch::Scratch;
 pub use state::{CodeCache, State};

@@ -5,7 +5,7 @@ use alloy_consensus::{
     Header, Sealed,
     proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
 };
-use alloy_eips::eip4895::Withdrawal;
+use alloy_eips::{eip4895::Withdrawal, eip7685::Requests};
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
 use heddle_chainspec::EthereumHardforks;
 use heddle_evm::{
@@ -13,8 +13,8 @@ use heddle_evm::{
     StateChanges, block_context,
 };
 use heddle_parallel::Profile;
-use heddle_store::BlockBatch;
-use heddle_trie::{TrieUpdates, state_root};
+use heddle_store::{BlockBatch, StoreError};
+use heddle_trie::{NodeReader, TrieUpdates, state_root};
 use std::{sync::Arc, time::Instant};
 
 /// What the maker of a block decides.
@@ -43,6 +43,8 @@ pub struct ProducedBlock {
     pub block: Arc<ChainBlock>,
     /// Transactions that were offered and could not be part of it, by their place in the offer.
     pub skipped: Vec<SkippedTransaction>,
+    /// What it asks of the consensus layer (EIP-7685).
+    pub requests: Requests,
     /// How its execution went.
     pub profile: Arc<Profile>,
     /// What it changes in the state of its parent.
@@ -85,7 +87,36 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
     ) -> Result<ProducedBlock, ChainError> {
         let head = self.head_and_state();
-        let parent = &head.block.header;
+        let nodes = head.state.view();
+        let skip = InvalidTransactions::Skip;
+        self.produce_on(&head.block, &head.state, nodes, attributes, offered, skip)
+    }
+
+    /// As [`Self::produce`], on any block of the chain that is not too far back for its trie
+    /// ([`crate::REORG_DEPTH_MAX`]).
+    pub fn build_on(
+        &self,
+        parent: u64,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+        invalid: InvalidTransactions,
+    ) -> Result<ProducedBlock, ChainError> {
+        let block = self.block_by_number(parent)?.ok_or(ChainError::UnknownBlock(parent))?;
+        let scratch = self.scratch_at(parent)?;
+        let nodes = scratch.nodes();
+        self.produce_on(&block, scratch.state(), &nodes, attributes, offered, invalid)
+    }
+
+    fn produce_on<R: NodeReader<Error = StoreError>>(
+        &self,
+        parent_block: &ChainBlock,
+        parent_state: &State,
+        nodes: &R,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+        invalid: InvalidTransactions,
+    ) -> Result<ProducedBlock, ChainError> {
+        let parent = &parent_block.header;
         let timestamp = attributes.timestamp;
         if timestamp <= parent.timestamp {
             return Err(ChainError::TimestampTooOld { timestamp, parent: parent.timestamp });
@@ -98,36 +129,36 @@ impl Chain {
         let started = Instant::now();
         let executed = self.executor.execute(
             self.spec.as_ref(),
-            &head.state,
+            parent_state,
             &BlockInput {
                 env: self.evm_env(&header),
                 ctx: block_context(&header, &[], withdrawals.as_deref()),
                 transactions: &offered,
-                invalid: InvalidTransactions::Skip,
+                invalid,
             },
         )?;
         metrics::histogram!("chain_execute_seconds").record(started.elapsed());
         let output = executed.output;
         let started = Instant::now();
-        let (root, trie) = state_root(head.state.view(), &output.changes)
-            .map_err(|error| ChainError::from(heddle_store::StoreError::from(error)))?;
+        let (root, trie) = state_root(nodes, &output.changes).map_err(StoreError::from)?;
         metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
         let transactions = without_skipped(offered, &output.skipped);
         self.seal(&mut header, root, &transactions, &output);
-        let BlockOutput { receipts, changes, skipped, .. } = output;
+        let BlockOutput { receipts, requests, changes, skipped, .. } = output;
         let block = Arc::new(ChainBlock::new(
             Sealed::new(header),
             transactions,
             Vec::new(),
             withdrawals,
             receipts,
-            head.block.total_difficulty,
+            parent_block.total_difficulty,
         ));
         let changes = Arc::new(changes);
-        let state = head.state.with_changes(changes.clone());
+        let state = parent_state.with_changes(changes.clone());
         Ok(ProducedBlock {
             block,
             skipped,
+            requests,
             profile: Arc::new(executed.profile),
             changes,
             state,

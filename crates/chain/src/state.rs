@@ -84,6 +84,13 @@ impl State {
         self.with_layer(Layer { changes, block: Some(block) })
     }
 
+    /// Names the block of the topmost changes.
+    pub(crate) fn seal(&mut self, block: BlockId) {
+        if let Some(layer) = self.above.last_mut() {
+            layer.block = Some(block);
+        }
+    }
+
     fn with_layer(&self, layer: Layer) -> Self {
         let mut state = self.clone();
         state.above.push(layer);

@@ -1,7 +1,7 @@
 //! Running a call on some state without keeping anything: the ground under `eth_call`, `eth_estimateGas` and
 //! `eth_createAccessList`.
 
-use alloy_evm::{Evm, EvmEnv, eth::EthEvmContext, overrides::apply_block_overrides};
+use alloy_evm::{EvmEnv, eth::EthEvmContext, overrides::apply_block_overrides};
 use alloy_primitives::{Address, Bytes, TxKind, U256};
 use alloy_rpc_types_eth::{AccessList, BlockOverrides, TransactionRequest, state::StateOverride};
 use heddle_chain::State;
@@ -20,7 +20,7 @@ use revm::{
 
 use crate::{
     context::{Context, Position},
-    errors::Failure,
+    errors::{Failure, INTERNAL_ERROR, INVALID_PARAMS},
     overrides::{PrecompileChanges, override_state},
     params::{Args, BlockParam},
     revert::reverted,
@@ -98,6 +98,8 @@ pub(crate) struct Invalid {
     message: String,
     /// More gas would help.
     pub(crate) is_out_of_gas: bool,
+    /// The code that `eth_simulateV1` gives the reason.
+    pub(crate) code: i32,
 }
 
 /// How a call ended.
@@ -277,11 +279,8 @@ impl Simulation {
         let max_fee = transaction.gas_price;
         let base_fee = self.env.block_env.basefee;
         let env = self.env.clone();
-        let mut evm = watched_evm(&mut self.database, env, &mut inspector, is_active);
-        self.precompiles.apply(evm.precompiles_mut());
-        let result = evm.transact_raw(transaction);
-        drop(evm);
-        match result {
+        let evm = watched_evm(&mut self.database, env, &mut inspector, is_active);
+        match self.precompiles.transact(evm, is_active, transaction) {
             Ok(done) => Ok((Outcome { result: done.result, state: done.state }, inspector)),
             Err(error) => Err(refused(error, caller, max_fee, base_fee)),
         }
@@ -306,7 +305,7 @@ impl Simulation {
 }
 
 /// The call as the EVM takes it, gas limit aside.
-fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Failure> {
+pub(crate) fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Failure> {
     let has_1559_fees =
         request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
     if request.gas_price.is_some() && has_1559_fees {
@@ -325,7 +324,7 @@ fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Fai
     // A list that is given and empty is an error of its own.
     let tx_type = match request {
         _ if request.authorization_list.is_some() => 4,
-        _ if request.blob_versioned_hashes.is_some() || request.max_fee_per_blob_gas.is_some() => 3,
+        _ if request.blob_versioned_hashes.is_some() => 3,
         _ if has_1559_fees => 2,
         _ if request.access_list.is_some() => 1,
         _ => 0,
@@ -352,7 +351,11 @@ fn transaction(request: &TransactionRequest, chain_id: u64) -> Result<TxEnv, Fai
         gas_priority_fee: (tx_type >= 2)
             .then(|| request.max_priority_fee_per_gas.or(request.gas_price).unwrap_or_default()),
         blob_hashes,
-        max_fee_per_blob_gas: request.max_fee_per_blob_gas.unwrap_or_default(),
+        // Without blobs it means nothing.
+        max_fee_per_blob_gas: request
+            .max_fee_per_blob_gas
+            .filter(|_| tx_type == 3)
+            .unwrap_or_default(),
         authorization_list: authorizations.into_iter().map(Either::Left).collect(),
     })
 }
@@ -379,7 +382,12 @@ fn relax(env: &mut EvmEnv, transaction: &TxEnv) {
 }
 
 /// geth's words for a transaction that is not valid.
-fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee: u64) -> Refused {
+pub(crate) fn refused(
+    error: EVMError<StateError>,
+    caller: Address,
+    max_fee: u128,
+    base_fee: u64,
+) -> Refused {
     let invalid = match error {
         EVMError::Transaction(invalid) => invalid,
         other => return Refused::Failed(Failure::server(other)),
@@ -389,7 +397,17 @@ fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee
         InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
             | InvalidTransaction::GasFloorMoreThanGasLimit { .. }
     );
+    let code = code_of(&invalid);
     let message = match invalid {
+        InvalidTransaction::NonceTooHigh { tx, state } => {
+            format!("nonce too high: address {caller}, tx: {tx} state: {state}")
+        }
+        InvalidTransaction::NonceTooLow { tx, state } => {
+            format!("nonce too low: address {caller}, tx: {tx} state: {state}")
+        }
+        InvalidTransaction::NonceOverflowInTransaction => {
+            format!("nonce has max value: address {caller}, nonce: {}", u64::MAX)
+        }
         InvalidTransaction::LackOfFundForMaxFee { fee, balance } => {
             format!(
                 "insufficient funds for gas * price + value: address {caller} have {balance} want {fee}"
@@ -428,7 +446,24 @@ fn refused(error: EVMError<StateError>, caller: Address, max_fee: u128, base_fee
         ),
         other => other.to_string(),
     };
-    Refused::Invalid(Invalid { message, is_out_of_gas })
+    Refused::Invalid(Invalid { message, is_out_of_gas, code })
+}
+
+/// The codes that the specification of `eth_simulateV1` has for transactions that are not valid.
+const fn code_of(invalid: &InvalidTransaction) -> i32 {
+    match invalid {
+        InvalidTransaction::NonceTooLow { .. } => -38010,
+        InvalidTransaction::NonceTooHigh { .. } => -38011,
+        InvalidTransaction::GasPriceLessThanBasefee => -38012,
+        InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
+        | InvalidTransaction::GasFloorMoreThanGasLimit { .. } => -38013,
+        InvalidTransaction::LackOfFundForMaxFee { .. }
+        | InvalidTransaction::OverflowPaymentInTransaction => -38014,
+        InvalidTransaction::RejectCallerWithCode => -38024,
+        InvalidTransaction::CreateInitCodeSizeLimit => -38025,
+        InvalidTransaction::PriorityFeeGreaterThanMaxFee => INVALID_PARAMS,
+        _ => INTERNAL_ERROR,
+    }
 }
 
 /// Up to this much gas a call cannot take long enough for its time to matter, and it is spared the clock, which makes

@@ -25,6 +25,8 @@ pub enum Namespace {
     Txpool,
     /// Raw blocks, receipts and transactions, and traces.
     Debug,
+    /// Blocks out of given transactions, for test suites: they may become the head.
+    Testing,
     /// `personal_sign`, with the development keys only.
     Personal,
     /// Steering a development chain, with the `anvil_` and `hardhat_` names of the same.
@@ -33,8 +35,16 @@ pub enum Namespace {
 
 impl Namespace {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Eth, Self::Net, Self::Web3, Self::Txpool, Self::Debug, Self::Personal, Self::Evm];
+    pub const ALL: [Self; 8] = [
+        Self::Eth,
+        Self::Net,
+        Self::Web3,
+        Self::Txpool,
+        Self::Debug,
+        Self::Testing,
+        Self::Personal,
+        Self::Evm,
+    ];
 
     /// Its name on the command line and on the wire.
     pub const fn name(self) -> &'static str {
@@ -44,6 +54,7 @@ impl Namespace {
             Self::Web3 => "web3",
             Self::Txpool => "txpool",
             Self::Debug => "debug",
+            Self::Testing => "testing",
             Self::Personal => "personal",
             Self::Evm => "evm",
         }

@@ -48,6 +48,9 @@ pub(crate) const METHOD_NOT_FOUND: i32 = -32601;
 /// The parameters are not what the method takes.
 pub(crate) const INVALID_PARAMS: i32 = -32602;
 
+/// The node could not do what it should have.
+pub(crate) const INTERNAL_ERROR: i32 = -32603;
+
 /// Why a call is answered with an error. The texts are geth's where geth has the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
@@ -61,6 +64,9 @@ pub(crate) enum Failure {
     Reverted { message: String, data: Bytes },
     #[error("{0}")]
     Server(String),
+    /// An error whose code the method's own specification fixes.
+    #[error("{message}")]
+    Coded { code: i32, message: String },
     #[error("{0}")]
     Limit(String),
     #[error("the node is busy with {0} expensive calls and as many are waiting as may; try again")]
@@ -84,6 +90,7 @@ impl Failure {
             Self::MethodNotFound(_) | Self::NoSubscriptions => METHOD_NOT_FOUND,
             Self::Reverted { .. } => REVERTED,
             Self::Server(_) => SERVER_ERROR,
+            Self::Coded { code, .. } => *code,
             Self::Limit(_) | Self::Busy(_) => LIMIT_EXCEEDED,
         }
     }

@@ -18,6 +18,7 @@
 mod accounts;
 mod blocks;
 mod call;
+mod capabilities;
 mod config;
 mod connection;
 mod context;
@@ -36,8 +37,10 @@ mod pool;
 mod revert;
 mod server;
 mod service;
+mod simulate;
 mod state;
 mod subscriptions;
+mod testing;
 mod trace;
 mod transactions;
 mod watch;

@@ -11,12 +11,13 @@ use serde::Serialize;
 use crate::{
     Namespace, RpcConfig, RpcError, accounts, blocks,
     call::{self, CallRequest},
+    capabilities,
     context::Context,
     dev,
     errors::Failure,
     estimate, fees, logs,
     params::{Args, Argument, BlockNumber, BlockParam, Index, Number},
-    pool, state, subscriptions, transactions,
+    pool, simulate, state, subscriptions, testing, transactions,
 };
 
 /// Registers methods where the configuration wants them.
@@ -42,6 +43,7 @@ pub(crate) fn module(
     table.pool()?;
     table.raw()?;
     table.traces()?;
+    table.testing()?;
     table.steering()?;
     Ok(table.module)
 }
@@ -162,6 +164,8 @@ impl Table<'_> {
         self.light("eth_blockNumber", 0, |context, _| {
             Ok(U64::from(context.chain.head().number()))
         })?;
+        self.light("eth_config", 0, |context, _| capabilities::config(context))?;
+        self.light("eth_capabilities", 0, |context, _| Ok(capabilities::capabilities(context)))?;
         self.light("eth_syncing", 0, |_, _| Ok(false))?;
         self.light("eth_coinbase", 0, |context, _| Ok(context.miner.coinbase()))?;
         // The first look at a large block takes milliseconds.
@@ -186,6 +190,16 @@ impl Table<'_> {
                 fees::history(context, blocks.0, newest.0, percentiles.as_deref())
             },
         )
+    }
+
+    fn testing(&mut self) -> Result<(), RpcError> {
+        self.heavy(
+            "testing_buildBlockV1",
+            4,
+            |args| Ok((args.required()?, testing::Contents::parse(args)?)),
+            testing::build,
+        )?;
+        self.waiting("testing_commitBlockV1", 3, testing::Contents::parse, testing::commit)
     }
 
     fn blocks(&mut self) -> Result<(), RpcError> {
@@ -318,7 +332,8 @@ impl Table<'_> {
         })?;
         self.heavy("eth_createAccessList", 3, CallRequest::parse, |context, request| {
             estimate::create_access_list(context, &request)
-        })
+        })?;
+        self.heavy("eth_simulateV1", 2, simulate::parse, simulate::simulate)
     }
 
     fn transactions(&mut self) -> Result<(), RpcError> {

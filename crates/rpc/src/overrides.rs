@@ -2,11 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use alloy_evm::{overrides::apply_state_overrides, precompiles::PrecompilesMap};
-use alloy_primitives::Address;
+use alloy_evm::{
+    EthEvm, Evm, eth::EthEvmContext, overrides::apply_state_overrides, precompiles::PrecompilesMap,
+};
+use alloy_primitives::{Address, map::AddressSet};
 use alloy_rpc_types_eth::state::{AccountOverride, StateOverride};
+use heddle_evm::StateError;
 use revm::{
-    Database, DatabaseCommit,
+    Database, DatabaseCommit, Inspector,
+    context::{
+        TxEnv,
+        result::{EVMError, ResultAndState},
+    },
+    handler::PrecompileProvider,
+    interpreter::{CallInputs, InterpreterResult},
     precompile::{PrecompileSpecId, Precompiles},
     primitives::hardfork::SpecId,
 };
@@ -45,16 +54,65 @@ pub(crate) struct PrecompileChanges {
 }
 
 impl PrecompileChanges {
-    /// Puts the changes into the precompiles of an EVM.
-    pub(crate) fn apply(&self, precompiles: &mut PrecompilesMap) {
-        // Those to be moved are there: `override_state` has looked.
-        if self.moved.iter().any(|(from, _)| precompiles.get(from).is_none()) {
-            return;
+    /// Runs a transaction with the changed precompiles.
+    pub(crate) fn transact<DB, I>(
+        &self,
+        mut evm: EthEvm<DB, I, PrecompilesMap>,
+        is_watched: bool,
+        transaction: TxEnv,
+    ) -> Result<ResultAndState, EVMError<StateError>>
+    where
+        DB: alloy_evm::Database<Error = StateError>,
+        I: Inspector<EthEvmContext<DB>>,
+    {
+        if self.moved.is_empty() && self.removed.is_empty() {
+            return evm.transact_raw(transaction);
         }
-        let _ = precompiles.move_precompiles(self.moved.iter().copied());
+        let spec = evm.cfg_env().spec;
+        let warm = Precompiles::new(PrecompileSpecId::from_spec_id(spec)).addresses_set();
+        let mut changed =
+            PrecompilesMap::from_static(Precompiles::new(PrecompileSpecId::from_spec_id(spec)));
+        changed
+            .move_precompiles(self.moved.iter().copied())
+            .map_err(|error| EVMError::Custom(error.to_string()))?;
         for address in &self.removed {
-            precompiles.apply_precompile(address, |_| None);
+            changed.apply_precompile(address, |_| None);
         }
+        let inner = evm.into_inner().with_precompiles(Changed { precompiles: changed, warm });
+        EthEvm::new(inner, is_watched).transact_raw(transaction)
+    }
+}
+
+/// Changed precompiles, at addresses that are as warm (EIP-2929) as without the change.
+struct Changed {
+    precompiles: PrecompilesMap,
+    warm: &'static AddressSet,
+}
+
+impl<DB> PrecompileProvider<EthEvmContext<DB>> for Changed
+where
+    DB: alloy_evm::Database,
+{
+    type Output = InterpreterResult;
+
+    fn set_spec(&mut self, _: SpecId) -> bool {
+        false
+    }
+
+    fn run(
+        &mut self,
+        context: &mut EthEvmContext<DB>,
+        inputs: &CallInputs,
+    ) -> Result<Option<InterpreterResult>, String> {
+        self.precompiles.run(context, inputs)
+    }
+
+    fn warm_addresses(&self) -> &AddressSet {
+        self.warm
+    }
+
+    fn contains(&self, address: &Address) -> bool {
+        self.precompiles.get(address).is_some()
     }
 }
 
@@ -66,7 +124,7 @@ pub(crate) fn override_state<DB>(
     spec: SpecId,
 ) -> Result<PrecompileChanges, Failure>
 where
-    DB: Database<Error = heddle_evm::StateError> + DatabaseCommit,
+    DB: Database<Error = StateError> + DatabaseCommit,
 {
     let precompiles = Precompiles::new(PrecompileSpecId::from_spec_id(spec));
     let mut changes = PrecompileChanges::default();

@@ -1,0 +1,149 @@
+//! What the node and its chain are: `eth_config` and `eth_capabilities`.
+
+use std::collections::BTreeMap;
+
+use alloy_eips::{
+    eip2935, eip4788, eip7002, eip7251,
+    eip7910::{EthConfig, EthForkConfig, SystemContract},
+};
+use alloy_primitives::{Address, U64, U256};
+use heddle_chain::REORG_DEPTH_MAX;
+use heddle_chainspec::{EthExecutorSpec, EthereumHardforks};
+use revm::precompile::{PrecompileSpecId, Precompiles};
+use serde_json::{Value, json};
+
+use crate::{context::Context, errors::Failure};
+
+/// `eth_config` (EIP-7910): the present, the next and the last known rules, from Cancun on.
+pub(crate) fn config(context: &Context) -> Result<EthConfig, Failure> {
+    let spec = context.chain.spec();
+    let now = context.chain.head().header.timestamp;
+    let times = activation_times(context)?;
+    let is_ahead = |time: &&u64| **time > now;
+    let current = times.iter().rev().find(|time| !is_ahead(time)).copied();
+    let current = current.filter(|time| spec.is_cancun_active_at_timestamp(*time));
+    let current = current.ok_or_else(|| {
+        Failure::server("the newest block is from before Cancun, and the configuration of such forks is not defined")
+    })?;
+    let next = times.iter().find(is_ahead).copied();
+    let last = next.and(times.last().copied());
+    let of = |time| fork_config(context, time);
+    Ok(EthConfig {
+        current: of(current)?,
+        next: next.map(of).transpose()?,
+        last: last.map(of).transpose()?,
+    })
+}
+
+/// When the rules change by time, genesis included, in order.
+fn activation_times(context: &Context) -> Result<Vec<u64>, Failure> {
+    let genesis = genesis_time(context)?;
+    let mut times = context.chain.spec().fork_times();
+    times.insert(0, genesis);
+    Ok(times)
+}
+
+fn genesis_time(context: &Context) -> Result<u64, Failure> {
+    let genesis = context.chain.header_by_number(0)?;
+    Ok(genesis.ok_or_else(|| Failure::server("header not found"))?.timestamp)
+}
+
+fn fork_config(context: &Context, time: u64) -> Result<EthForkConfig, Failure> {
+    let chain = &context.chain;
+    let spec = chain.spec();
+    let genesis = genesis_time(context)?;
+    // Every fork by number is behind.
+    let number = u64::MAX;
+    let rules = PrecompileSpecId::from_spec_id(spec.spec_id_at(number, time));
+    let precompiles = Precompiles::new(rules).inner().iter();
+    let named =
+        precompiles.map(|(address, precompile)| (precompile.id().name().to_owned(), *address));
+    let blob_schedule = spec.blob_params_at(time).ok_or_else(|| {
+        Failure::server("the configuration of forks before Cancun is not defined")
+    })?;
+    Ok(EthForkConfig {
+        activation_time: if time <= genesis { 0 } else { time },
+        blob_schedule,
+        chain_id: chain.chain_id(),
+        fork_id: spec.fork_id(chain.genesis_hash(), number, time).hash.0.into(),
+        precompiles: named.collect(),
+        system_contracts: system_contracts(context, time),
+    })
+}
+
+fn system_contracts(context: &Context, time: u64) -> BTreeMap<SystemContract, Address> {
+    let spec = context.chain.spec();
+    let mut contracts = BTreeMap::new();
+    if spec.is_cancun_active_at_timestamp(time) {
+        contracts.insert(SystemContract::BeaconRoots, eip4788::BEACON_ROOTS_ADDRESS);
+    }
+    if spec.is_prague_active_at_timestamp(time) {
+        contracts.extend([
+            (SystemContract::HistoryStorage, eip2935::HISTORY_STORAGE_ADDRESS),
+            (
+                SystemContract::WithdrawalRequestPredeploy,
+                eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS,
+            ),
+            (
+                SystemContract::ConsolidationRequestPredeploy,
+                eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
+            ),
+        ]);
+        if let Some(address) = spec.deposit_contract_address() {
+            contracts.insert(SystemContract::DepositContract, address);
+        }
+    }
+    contracts
+}
+
+/// `eth_capabilities`: which blocks can be asked about. Everything is kept, except that the nodes of older states'
+/// tries, and with them proofs, can only be made so far back.
+pub(crate) fn capabilities(context: &Context) -> Value {
+    let head = context.chain.head();
+    let kept = json!({ "disabled": false, "oldestBlock": U64::ZERO });
+    let oldest_proof = head.number().saturating_sub(REORG_DEPTH_MAX);
+    json!({
+        "head": { "number": U256::from(head.number()), "hash": head.hash() },
+        "state": kept,
+        "tx": kept,
+        "logs": kept,
+        "receipts": kept,
+        "blocks": kept,
+        "stateproofs": {
+            "disabled": false,
+            "oldestBlock": U64::from(oldest_proof),
+            "deleteStrategy": { "type": "window", "retentionBlocks": U64::from(REORG_DEPTH_MAX) },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RpcLimits, context::testing::dev_context};
+
+    #[tokio::test]
+    async fn the_development_chain_has_its_last_rules_from_genesis_on() {
+        let context = dev_context(RpcLimits::default());
+        let config = serde_json::to_value(config(&context).unwrap()).unwrap();
+        let current = &config["current"];
+        assert_eq!((&config["next"], &config["last"]), (&Value::Null, &Value::Null));
+        assert_eq!(
+            (&current["activationTime"], &current["chainId"]),
+            (&json!(0), &json!("0x7a69"))
+        );
+        assert_eq!(current["blobSchedule"]["max"], 21);
+        assert_eq!(current["precompiles"]["ECREC"], "0x0000000000000000000000000000000000000001");
+        assert_eq!(
+            current["precompiles"]["P256VERIFY"],
+            "0x0000000000000000000000000000000000000100"
+        );
+        assert_eq!(
+            current["systemContracts"]["BEACON_ROOTS_ADDRESS"],
+            "0x000f3df6d732807ef1319fb7b8bb8522d0beac02"
+        );
+        let spec = context.chain.spec();
+        let hash = spec.fork_id(context.chain.genesis_hash(), u64::MAX, 0).hash.0;
+        assert_eq!(current["forkId"], alloy_primitives::hex::encode_prefixed(hash));
+    }
+}
