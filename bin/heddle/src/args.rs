@@ -6,6 +6,7 @@ use heddle_node::Apis;
 use heddle_workload::WorkloadKind;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -47,7 +48,7 @@ pub(crate) enum Command {
     /// Imports an RLP chain file: every block validated, executed in parallel, its roots checked.
     /// Proof-of-work seals are not verified. Can be started again after an interruption.
     Import(Import),
-    /// Writes blocks of the chain into an RLP file.
+    /// Writes blocks of the chain into an RLP file, or as bundles for replay.
     Export(Export),
     /// Looks after a data directory. No node may be using it.
     Db(Db),
@@ -60,8 +61,19 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// Bundles (JSON or gzipped JSON), or directories of them.
-    #[arg(value_name = "BUNDLE_OR_DIR", required = true)]
+    #[arg(value_name = "BUNDLE_OR_DIR", required_unless_present = "rpc")]
     pub(crate) bundles: Vec<PathBuf>,
+    /// Gets the blocks from a node that serves eth and debug_traceBlockByNumber with
+    /// prestateTracer, and has the state before them.
+    #[arg(long, value_name = "URL", requires = "block", conflicts_with = "bundles")]
+    pub(crate) rpc: Option<String>,
+    /// Which block to get, or which range, both ends included.
+    #[arg(long, value_name = "N[..M]", value_parser = block_range, requires = "rpc")]
+    pub(crate) block: Option<RangeInclusive<u64>>,
+    /// Writes the blocks as bundles and replays nothing; those that are there are not fetched
+    /// again.
+    #[arg(long, value_name = "DIR", requires = "rpc", conflicts_with_all = ["report", "json"])]
+    pub(crate) save: Option<PathBuf>,
     /// Threads that execute a block [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
@@ -213,9 +225,13 @@ pub(crate) struct Export {
     /// Last block [default: the newest].
     #[arg(long, value_name = "N")]
     pub(crate) to: Option<u64>,
+    /// Writes each block with the state that it reads as a bundle for `heddle replay`, instead of
+    /// all blocks in RLP.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bundles: Option<PathBuf>,
     /// The file to write.
-    #[arg(value_name = "OUT.rlp")]
-    pub(crate) file: PathBuf,
+    #[arg(value_name = "OUT.rlp", required_unless_present = "bundles", conflicts_with = "bundles")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +266,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// `N` or `N..M`, both ends included.
+fn block_range(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let number = |text: &str| {
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16),
+            None => text.parse(),
+        };
+        parsed.map_err(|_| format!("{text:?} is not a block number"))
+    };
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let (from, to) = (number(from)?, number(to)?);
+    if from > to {
+        return Err(format!("block {from} comes after block {to}"));
+    }
+    Ok(from..=to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +298,14 @@ mod tests {
         assert_eq!(seconds("0.2"), Ok(Duration::from_millis(200)));
         for wrong in ["0", "-1", "NaN", "1e99", "soon"] {
             assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+    #[test]
+    fn a_block_range_is_one_number_or_two() {
+        assert_eq!(block_range("7"), Ok(7..=7));
+        assert_eq!(block_range("0x10..17"), Ok(16..=17));
+        for wrong in ["", "..", "7..", "..7", "7...8", "8..7", "latest", "-1", "0x"] {
+            assert!(block_range(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use crate::args::{Export, Import};
 use anyhow::Context;
-use heddle_node::{ChainSource, open_chain, workers_by_default};
+use heddle_node::{Chain, ChainSource, open_chain, workers_by_default};
+use heddle_replay::export_bundles;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     fs::File,
     io::{BufReader, BufWriter, Write},
+    ops::RangeInclusive,
+    path::Path,
 };
 
 /// Bytes read or written at a time.
@@ -52,12 +55,38 @@ pub(crate) fn export(args: &Export) -> anyhow::Result<()> {
     let source = ChainSource::from_datadir(&args.datadir)?;
     let chain = open_chain(&args.datadir, &source, 1)?;
     let to = args.to.unwrap_or_else(|| chain.head().number());
-    let file = File::create(&args.file)
-        .with_context(|| format!("cannot create {}", args.file.display()))?;
+    match (&args.bundles, &args.file) {
+        (Some(directory), _) => write_bundles(&chain, args.from..=to, directory),
+        (None, Some(file)) => write_chain(&chain, args.from..=to, file),
+        (None, None) => unreachable!("clap wants one of the two"),
+    }
+}
+
+fn write_chain(chain: &Chain, numbers: RangeInclusive<u64>, path: &Path) -> anyhow::Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut writer = BufWriter::with_capacity(BUFFER_BYTES, file);
-    let blocks = chain.export_chain_file(&mut writer, args.from, to)?;
-    writer.flush().with_context(|| format!("cannot write {}", args.file.display()))?;
-    println!("blocks    {blocks}, from {} to {to}, in {}", args.from, args.file.display());
+    let (from, to) = (*numbers.start(), *numbers.end());
+    let blocks = chain.export_chain_file(&mut writer, from, to)?;
+    writer.flush().with_context(|| format!("cannot write {}", path.display()))?;
+    println!("blocks    {blocks}, from {from} to {to}, in {}", path.display());
+    Ok(())
+}
+
+fn write_bundles(
+    chain: &Chain,
+    numbers: RangeInclusive<u64>,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let (from, to) = (*numbers.start(), *numbers.end());
+    let bar = ProgressBar::new((to + 1).saturating_sub(from));
+    let exported = export_bundles(chain, numbers, directory, |done| {
+        bar.set_position(done.blocks);
+        bar.set_message(format!("block {}, {} transactions", done.number, done.transactions));
+    });
+    bar.finish_and_clear();
+    let done = exported?;
+    println!("bundles   {}, from {from} to {to}, in {}", done.blocks, directory.display());
+    println!("txs       {}", done.transactions);
     Ok(())
 }
 

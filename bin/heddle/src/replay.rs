@@ -2,51 +2,146 @@
 
 use crate::args::Replay;
 use anyhow::{Context, bail};
-use heddle_node::{ChainSource, workers_by_default};
+use heddle_node::{ChainSource, ChainSpec, workers_by_default};
 use heddle_replay::{
-    BlockLine, BlockReport, Bundle, HtmlReport, ReplayOptions, Replayer, Summary, find_bundles,
+    BlockLine, BlockReport, Bundle, BundleFetcher, HtmlReport, ReplayOptions, Replayer, Summary,
+    find_bundles,
 };
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{ops::RangeInclusive, path::Path};
 
 pub(crate) fn run(args: &Replay) -> anyhow::Result<()> {
-    let options = ReplayOptions {
-        workers: args.workers.map_or_else(workers_by_default, usize::from),
-        repeat: usize::from(args.repeat),
-        strict: args.strict,
-        analyse: args.report.is_some(),
-    };
-    let mut html = args.report.as_ref().map(|_| HtmlReport::new(&options));
-    let mut replayer = Replayer::new(options)?;
-    if let Some(genesis) = &args.genesis {
-        replayer = replayer.with_chain((*ChainSource::from_file(genesis)?.spec).clone());
-    }
-    let bundles = find_bundles(&args.bundles)?;
-    if !args.json {
-        print_head();
-    }
-    let mut lines = Vec::with_capacity(bundles.len());
-    for path in &bundles {
-        let bundle = Bundle::read(path)?;
-        let report = replayer.replay(&bundle)?;
-        print_block(args, &report)?;
-        if let Some(html) = &mut html {
-            html.add(&bundle, &report);
+    match (&args.rpc, &args.block) {
+        (Some(url), Some(numbers)) => {
+            let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+            match &args.save {
+                Some(directory) => runtime.block_on(save(args, url, numbers.clone(), directory)),
+                None => replay_from_node(args, &runtime, url, numbers.clone()),
+            }
         }
-        lines.push(report.line);
+        _ => replay_files(args),
     }
-    let summary = Summary::new(&lines);
-    if args.json {
-        println!("{}", serde_json::to_string(&summary)?);
-    } else {
-        print_summary(&summary);
+}
+
+fn replay_files(args: &Replay) -> anyhow::Result<()> {
+    let bundles = find_bundles(&args.bundles)?;
+    let mut run = Run::start(args)?;
+    for path in &bundles {
+        run.replay(&Bundle::read(path)?)?;
     }
-    if let (Some(html), Some(path)) = (&html, &args.report) {
-        html.write(path)?;
-        eprintln!("report: {}", path.display());
+    run.end()
+}
+
+/// One block after the other: fetching ahead would take time from what is measured.
+fn replay_from_node(
+    args: &Replay,
+    runtime: &tokio::runtime::Runtime,
+    url: &str,
+    numbers: RangeInclusive<u64>,
+) -> anyhow::Result<()> {
+    let fetcher = runtime.block_on(BundleFetcher::connect(url, given_rules(args)?))?;
+    let mut run = Run::start(args)?;
+    for number in numbers {
+        run.replay(&runtime.block_on(fetcher.fetch(number))?.bundle)?;
     }
-    if summary.verified < summary.blocks {
-        bail!("{} of {} blocks did not verify", summary.blocks - summary.verified, summary.blocks);
+    run.end()
+}
+
+async fn save(
+    args: &Replay,
+    url: &str,
+    numbers: RangeInclusive<u64>,
+    directory: &Path,
+) -> anyhow::Result<()> {
+    let fetcher = BundleFetcher::connect(url, given_rules(args)?).await?;
+    let bar = ProgressBar::new((numbers.end() - numbers.start()).saturating_add(1));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed_precise} {msg}")
+    {
+        bar.set_style(style);
+    }
+    let (mut fetched, mut there, mut transactions, mut wrong) = (0_u64, 0_u64, 0, 0_u64);
+    let saved = fetcher.save(numbers, directory, |saved| {
+        fetched += u64::from(saved.fetched);
+        there += u64::from(!saved.fetched);
+        transactions += saved.transactions;
+        if let Some(mismatch) = &saved.mismatch {
+            wrong += 1;
+            bar.suspend(|| eprintln!("block {}: {mismatch}", saved.number));
+        }
+        bar.inc(1);
+        bar.set_message(format!("block {}, {transactions} transactions", saved.number));
+    });
+    let saved = saved.await;
+    bar.finish_and_clear();
+    println!("bundles   {fetched} fetched, {there} were there, in {}", directory.display());
+    println!("txs       {transactions}");
+    saved?;
+    if wrong > 0 {
+        bail!("{wrong} of {fetched} blocks do not verify");
     }
     Ok(())
+}
+
+/// The rules of a chain that is not built in.
+fn given_rules(args: &Replay) -> anyhow::Result<Option<ChainSpec>> {
+    let source = args.genesis.as_deref().map(ChainSource::from_file).transpose()?;
+    Ok(source.map(|source| (*source.spec).clone()))
+}
+
+/// Bundles one after the other, printed as they come.
+struct Run<'a> {
+    args: &'a Replay,
+    replayer: Replayer,
+    html: Option<HtmlReport>,
+    lines: Vec<BlockLine>,
+}
+
+impl<'a> Run<'a> {
+    fn start(args: &'a Replay) -> anyhow::Result<Self> {
+        let options = ReplayOptions {
+            workers: args.workers.map_or_else(workers_by_default, usize::from),
+            repeat: usize::from(args.repeat),
+            strict: args.strict,
+            analyse: args.report.is_some(),
+        };
+        let mut replayer = Replayer::new(options)?;
+        if let Some(spec) = given_rules(args)? {
+            replayer = replayer.with_chain(spec);
+        }
+        if !args.json {
+            print_head();
+        }
+        let html = args.report.as_ref().map(|_| HtmlReport::new(&options));
+        Ok(Self { args, replayer, html, lines: Vec::new() })
+    }
+
+    fn replay(&mut self, bundle: &Bundle) -> anyhow::Result<()> {
+        let report = self.replayer.replay(bundle)?;
+        print_block(self.args, &report)?;
+        if let Some(html) = &mut self.html {
+            html.add(bundle, &report);
+        }
+        self.lines.push(report.line);
+        Ok(())
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        let summary = Summary::new(&self.lines);
+        if self.args.json {
+            println!("{}", serde_json::to_string(&summary)?);
+        } else {
+            print_summary(&summary);
+        }
+        if let (Some(html), Some(path)) = (&self.html, &self.args.report) {
+            html.write(path)?;
+            eprintln!("report: {}", path.display());
+        }
+        let Summary { verified, blocks, .. } = summary;
+        if verified < blocks {
+            bail!("{} of {blocks} blocks did not verify", blocks - verified);
+        }
+        Ok(())
+    }
 }
 
 fn print_block(args: &Replay, report: &BlockReport) -> anyhow::Result<()> {

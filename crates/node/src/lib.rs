@@ -17,6 +17,7 @@ pub use config::{ChainSource, NodeConfig, workers_by_default};
 pub use dev_accounts::{DEV_MNEMONIC, DevAccount, dev_accounts};
 pub use error::NodeError;
 pub use heddle_chain::{Chain, ImportProgress, ImportSummary};
+pub use heddle_chainspec::ChainSpec;
 pub use heddle_rpc::{Apis, RpcConfig, RpcLimits};
 pub use heddle_store::DurabilityPolicy;
 pub use running::{Node, STOP_TIME_MAX, init_datadir, open_chain, open_store};

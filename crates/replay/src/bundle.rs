@@ -1,15 +1,16 @@
 //! Bundles: one historical block with its full pre-state, self-contained.
 
 use crate::{
-    FlatState, ReplayError,
-    prestate::AccountJson,
-    quantity::{Quantity, Quantity64},
-    transaction_json::{BundledTransaction, TransactionJson},
+    FlatState, Prestate, ReplayError,
+    block_json::{BlockJson, HeaderJson},
+    quantity::{Quantity64, or_default},
+    transaction_json::BundledTransaction,
 };
-use alloy_consensus::{Header, constants::EMPTY_OMMER_ROOT_HASH};
+use alloy_consensus::{Header, proofs::calculate_ommers_root};
 use alloy_eips::eip4895::Withdrawal;
-use alloy_primitives::{Address, B64, B256, Bloom, Bytes};
+use alloy_primitives::{B256, Bloom};
 use flate2::read::MultiGzDecoder;
+use heddle_chainspec::{ChainConfig, ChainSpec, GAS_LIMIT_MIN, Genesis};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
@@ -41,9 +42,11 @@ pub struct Bundle {
     pub hash: Option<B256>,
     /// Transactions in block order.
     pub transactions: Vec<BundledTransaction>,
-    /// Hashes of the ommers. Their headers are not in a bundle, so their rewards, which no
-    /// receipt shows, cannot be paid.
+    /// Hashes of the ommers.
     pub ommers: Vec<B256>,
+    /// The ommers' headers, where the bundle has them. Their rewards, which no receipt shows,
+    /// cannot be paid without.
+    pub ommer_headers: Option<Vec<Header>>,
     /// Withdrawals (EIP-4895); `None` before Shanghai.
     pub withdrawals: Option<Vec<Withdrawal>>,
     /// The state before the block, and the hashes for `BLOCKHASH`.
@@ -51,6 +54,8 @@ pub struct Bundle {
     /// What a node says each transaction did; optional, and only for naming the first one that
     /// turned out otherwise.
     pub receipts: Option<Vec<BundledReceipt>>,
+    /// The rules of its chain, where the bundle brings them with it.
+    pub spec: Option<ChainSpec>,
 }
 
 /// The parts of a receipt that are compared.
@@ -95,31 +100,61 @@ impl Bundle {
                 invalid(at, error.into_inner().to_string())
             })?;
         deserializer.end().map_err(|error| invalid("$".to_owned(), error.to_string()))?;
-        let (header, block) = file.block.split();
-        let mut transactions = Vec::with_capacity(block.transactions.len());
-        for (index, transaction) in block.transactions.into_iter().enumerate() {
+        let (HeaderJson { header, hash, names_ommers }, body) = file.block.split();
+        let given = body.transactions.ok_or_else(|| {
+            invalid("block.transactions".to_owned(), "they are missing".to_owned())
+        })?;
+        let mut transactions = Vec::with_capacity(given.len());
+        for (index, transaction) in given.into_iter().enumerate() {
             transactions.push(transaction.into_transaction().map_err(|(field, reason)| {
                 invalid(format!("block.transactions[{index}].{field}"), reason)
             })?);
         }
+        let ommer_headers =
+            file.uncles.map(|ommers| read_ommers(ommers, names_ommers.then_some(&header)));
+        let ommer_headers =
+            ommer_headers.transpose().map_err(|reason| invalid("uncles".to_owned(), reason))?;
         let block_hashes = file.block_hashes.into_iter().map(|(number, hash)| (number.0, hash));
-        let state = FlatState::new(&header, file.prestate, block_hashes)
+        let state = FlatState::new(&header, &file.prestate, block_hashes)
             .map_err(|(address, reason)| invalid(format!("prestate.{address}.code"), reason))?;
+        let chain_id = file.chain_id.0;
+        let spec = file.config.map(|config| read_rules(config, chain_id));
+        let spec = spec.transpose().map_err(|reason| invalid("config".to_owned(), reason))?;
         let receipts = file.receipts.map(|receipts| receipts.into_iter().map(Into::into).collect());
         Ok(Self {
             path,
-            chain_id: file.chain_id.0,
+            chain_id,
             header,
-            hash: block.hash,
+            hash,
             transactions,
-            ommers: block.uncles,
-            withdrawals: block
-                .withdrawals
-                .map(|withdrawals| withdrawals.into_iter().map(Into::into).collect()),
+            ommers: body.uncles,
+            ommer_headers,
+            withdrawals: body.withdrawals,
             state,
             receipts,
+            spec,
         })
     }
+}
+
+/// The headers of ommers; they must be those that `header` commits to.
+fn read_ommers(ommers: Vec<BlockJson>, header: Option<&Header>) -> Result<Vec<Header>, String> {
+    let ommers: Vec<Header> = ommers.into_iter().map(|ommer| ommer.split().0.header).collect();
+    let root = calculate_ommers_root(&ommers);
+    match header.map(|header| header.ommers_hash).filter(|given| *given != root) {
+        Some(given) => Err(format!("they hash to {root}, but block.sha3Uncles is {given}")),
+        None => Ok(ommers),
+    }
+}
+
+/// The rules that a bundle brings with it. They need nothing of a genesis block but its
+/// configuration.
+fn read_rules(config: ChainConfig, chain_id: u64) -> Result<ChainSpec, String> {
+    if config.chain_id != chain_id {
+        return Err(format!("its chainId is {}, but the bundle's is {chain_id}", config.chain_id));
+    }
+    let genesis = Genesis { config, gas_limit: GAS_LIMIT_MIN, ..Default::default() };
+    ChainSpec::from_genesis(genesis).map_err(|error| error.to_string())
 }
 
 /// The bundles that these files and directories mean: a file is one, of a directory every
@@ -175,7 +210,7 @@ fn read_json(path: &Path) -> Result<Vec<u8>, ReplayError> {
 }
 
 /// Leaves the middle out of a message that is too long; its ends say what is wrong and where.
-fn shorten(reason: &str) -> String {
+pub(crate) fn shorten(reason: &str) -> String {
     let count = reason.chars().count();
     if count <= REASON_CHARACTERS_MAX {
         return reason.to_owned();
@@ -189,113 +224,14 @@ fn shorten(reason: &str) -> String {
 #[serde(rename_all = "camelCase", expecting = "a bundle: chainId, block, prestate, blockHashes")]
 struct BundleJson {
     chain_id: Quantity64,
+    /// As in a genesis file.
+    config: Option<ChainConfig>,
     block: BlockJson,
-    prestate: BTreeMap<Address, AccountJson>,
-    #[serde(default)]
+    uncles: Option<Vec<BlockJson>>,
+    prestate: Prestate,
+    #[serde(default, deserialize_with = "or_default")]
     block_hashes: BTreeMap<Quantity64, B256>,
     receipts: Option<Vec<ReceiptJson>>,
-}
-
-/// The block as `eth_getBlockByNumber` gives it. Fields that no replay needs may be missing.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", expecting = "a block as eth_getBlockByNumber gives it")]
-struct BlockJson {
-    number: Quantity64,
-    hash: Option<B256>,
-    parent_hash: B256,
-    sha3_uncles: Option<B256>,
-    miner: Address,
-    #[serde(default)]
-    state_root: B256,
-    #[serde(default)]
-    transactions_root: B256,
-    receipts_root: B256,
-    logs_bloom: Bloom,
-    #[serde(default)]
-    difficulty: Quantity,
-    gas_limit: Quantity64,
-    gas_used: Quantity64,
-    timestamp: Quantity64,
-    #[serde(default)]
-    extra_data: Bytes,
-    #[serde(default)]
-    mix_hash: B256,
-    #[serde(default)]
-    nonce: B64,
-    base_fee_per_gas: Option<Quantity64>,
-    withdrawals_root: Option<B256>,
-    blob_gas_used: Option<Quantity64>,
-    excess_blob_gas: Option<Quantity64>,
-    parent_beacon_block_root: Option<B256>,
-    requests_hash: Option<B256>,
-    transactions: Vec<TransactionJson>,
-    #[serde(default)]
-    uncles: Vec<B256>,
-    withdrawals: Option<Vec<WithdrawalJson>>,
-}
-
-/// What of a block is not its header.
-struct Body {
-    hash: Option<B256>,
-    transactions: Vec<TransactionJson>,
-    uncles: Vec<B256>,
-    withdrawals: Option<Vec<WithdrawalJson>>,
-}
-
-impl BlockJson {
-    fn split(self) -> (Header, Body) {
-        let header = Header {
-            parent_hash: self.parent_hash,
-            ommers_hash: self.sha3_uncles.unwrap_or(EMPTY_OMMER_ROOT_HASH),
-            beneficiary: self.miner,
-            state_root: self.state_root,
-            transactions_root: self.transactions_root,
-            receipts_root: self.receipts_root,
-            logs_bloom: self.logs_bloom,
-            difficulty: self.difficulty.0,
-            number: self.number.0,
-            gas_limit: self.gas_limit.0,
-            gas_used: self.gas_used.0,
-            timestamp: self.timestamp.0,
-            extra_data: self.extra_data,
-            mix_hash: self.mix_hash,
-            nonce: self.nonce,
-            base_fee_per_gas: self.base_fee_per_gas.map(|fee| fee.0),
-            withdrawals_root: self.withdrawals_root,
-            blob_gas_used: self.blob_gas_used.map(|gas| gas.0),
-            excess_blob_gas: self.excess_blob_gas.map(|gas| gas.0),
-            parent_beacon_block_root: self.parent_beacon_block_root,
-            requests_hash: self.requests_hash,
-            ..Default::default()
-        };
-        let body = Body {
-            hash: self.hash,
-            transactions: self.transactions,
-            uncles: self.uncles,
-            withdrawals: self.withdrawals,
-        };
-        (header, body)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WithdrawalJson {
-    index: Quantity64,
-    validator_index: Quantity64,
-    address: Address,
-    amount: Quantity64,
-}
-
-impl From<WithdrawalJson> for Withdrawal {
-    fn from(json: WithdrawalJson) -> Self {
-        Self {
-            index: json.index.0,
-            validator_index: json.validator_index.0,
-            address: json.address,
-            amount: json.amount.0,
-        }
-    }
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@
 use crate::{Bundle, BundledReceipt};
 use alloy_consensus::{TxReceipt, proofs::calculate_receipt_root};
 use alloy_primitives::{B256, Bloom};
-use heddle_evm::{BlockOutput, Receipt};
+use heddle_evm::{BlockOutput, ExecutionError, Receipt};
 use serde::Serialize;
 use std::fmt;
 
@@ -21,6 +21,29 @@ pub struct Mismatch {
     pub expected: String,
     /// What it is.
     pub found: String,
+}
+
+impl Mismatch {
+    /// A block that could not be executed, where `expected` was to come out.
+    pub(crate) fn execution(bundle: &Bundle, expected: &str, error: &ExecutionError) -> Self {
+        let (transaction, found) = match error {
+            ExecutionError::InvalidTransaction { index, reason, .. } => {
+                (Some(*index), reason.to_string())
+            }
+            error => (None, error.to_string()),
+        };
+        let expected = match error {
+            ExecutionError::State(_) => "a bundle that holds what its block reads",
+            _ => expected,
+        };
+        Self {
+            transaction,
+            hash: transaction.and_then(|index| transaction_hash(bundle, index)),
+            field: "execution".to_owned(),
+            expected: expected.to_owned(),
+            found,
+        }
+    }
 }
 
 impl fmt::Display for Mismatch {

@@ -48,7 +48,7 @@ pub enum ReplayError {
     },
     /// The rules of the bundle's chain are not known.
     #[error(
-        "{}: chainId: the rules of chain {chain_id} are not built in; give its genesis file",
+        "{}: chainId: the rules of chain {chain_id} are not built in; give its genesis file (--genesis)",
         path.display()
     )]
     UnknownChain {
@@ -56,6 +56,82 @@ pub enum ReplayError {
         path: PathBuf,
         /// The chain that it names.
         chain_id: u64,
+    },
+    /// A block cannot be made a bundle.
+    #[error("block {number}: {reason}")]
+    Block {
+        /// Which block.
+        number: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The address of a node is none.
+    #[error("--rpc: {reason}")]
+    Url {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A block cannot be fetched.
+    #[error("block {number}: {source}")]
+    Fetch {
+        /// Which block.
+        number: u64,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// A node cannot be asked.
+    #[error("{node} does not answer {method}: {reason}")]
+    Unreachable {
+        /// Which one.
+        node: String,
+        /// What it was asked.
+        method: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// A node does not serve a method.
+    #[error(
+        "{node} does not serve {method}: it must offer the eth and debug namespaces \
+         (geth, reth, heddle: --http.api eth,debug)"
+    )]
+    NoMethod {
+        /// Which node.
+        node: String,
+        /// What it lacks.
+        method: &'static str,
+    },
+    /// A node no longer has the state before a block.
+    #[error(
+        "{node} has not kept the state before this block: take an archive node (geth: \
+         --gcmode archive; reth: not --full), or a newer block ({method}: {reason})"
+    )]
+    NoState {
+        /// Which node.
+        node: String,
+        /// What it was asked.
+        method: &'static str,
+        /// What it says.
+        reason: String,
+    },
+    /// A node does not know a block.
+    #[error("{node} has no block {number}; its newest is {newest}")]
+    NoBlock {
+        /// Which node.
+        node: String,
+        /// The block.
+        number: u64,
+        /// The newest that it has.
+        newest: u64,
+    },
+    /// A node answers with an error, or with what is no answer.
+    #[error("{node} answers {method} with: {reason}")]
+    Answer {
+        /// Which node.
+        node: String,
+        /// What it was asked.
+        method: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// The system refuses threads.
     #[error("cannot start workers: {0}")]

@@ -1,195 +1,153 @@
-//! The state before a block, as a tracer took it down: flat, in memory, incomplete where nothing
-//! was there.
+//! The state before a block as it stands in a file: the shape of `prestateTracer`.
 
-use crate::quantity::{Quantity, Quantity64};
-use alloy_consensus::Header;
-use alloy_primitives::{
-    Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256,
-    map::{AddressMap, B256Map, HashMap},
-};
-use heddle_evm::StateError;
-use heddle_parallel::{Location, TxIndex};
-use parking_lot::Mutex;
-use revm::{
-    DatabaseRef,
-    state::{AccountInfo, Bytecode},
-};
-use serde::Deserialize;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use crate::quantity::{Quantity, Quantity64, or_default};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
 
-/// An account of the `prestateTracer` shape.
-#[derive(Debug, Deserialize)]
-pub(crate) struct AccountJson {
-    #[serde(default)]
-    balance: Quantity,
-    #[serde(default)]
-    nonce: Quantity64,
-    #[serde(default)]
-    code: Bytes,
-    #[serde(default)]
-    storage: BTreeMap<Quantity, Quantity>,
+/// Accounts by address. `null` in place of one says that there is none, where leaving it out says
+/// nothing (tracers leave out what is empty, and reads of it find nothing either way).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Prestate {
+    pub(crate) accounts: BTreeMap<Address, Option<PrestateAccount>>,
 }
 
-/// The state before a block. What it lacks reads as empty and zero. Accounts carry their code,
-/// analysed once however many accounts share it.
-#[derive(Debug, Clone, Default)]
-pub struct FlatState {
-    accounts: AddressMap<AccountInfo>,
-    storage: HashMap<(Address, U256), U256>,
-    code: B256Map<Bytecode>,
-    block_hashes: HashMap<u64, B256>,
+/// One account; what is not given is zero or empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrestateAccount {
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) balance: Quantity,
+    /// A number in JSON, as tracers give it.
+    #[serde(default, deserialize_with = "or_default", serialize_with = "as_number")]
+    pub(crate) nonce: Quantity64,
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "has_no_code")]
+    pub(crate) code: Bytes,
+    #[serde(
+        default,
+        deserialize_with = "or_default",
+        serialize_with = "as_words",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub(crate) storage: BTreeMap<Quantity, Quantity>,
 }
 
-impl FlatState {
-    pub(crate) fn new(
-        header: &Header,
-        accounts: BTreeMap<Address, AccountJson>,
-        block_hashes: impl Iterator<Item = (u64, B256)>,
-    ) -> Result<Self, (Address, String)> {
-        let mut state = Self { block_hashes: block_hashes.collect(), ..Self::default() };
-        if let Some(parent) = header.number.checked_sub(1) {
-            state.block_hashes.entry(parent).or_insert(header.parent_hash);
-        }
-        for (address, account) in accounts {
-            let mut info = AccountInfo {
-                balance: account.balance.0,
-                nonce: account.nonce.0,
-                ..Default::default()
-            };
-            if !account.code.is_empty() {
-                let hash = keccak256(&account.code);
-                let code = match state.code.get(&hash) {
-                    Some(code) => code.clone(),
-                    None => Bytecode::new_raw_checked(account.code)
-                        .map_err(|error| (address, error.to_string()))?,
-                };
-                state.code.entry(hash).or_insert_with(|| code.clone());
-                info.code_hash = hash;
-                info.code = Some(code);
-            }
-            state.accounts.insert(address, info);
-            let slots = account.storage.into_iter();
-            state.storage.extend(slots.map(|(slot, value)| ((address, slot.0), value.0)));
-        }
-        Ok(state)
+impl Prestate {
+    /// Whether there is a word about the account.
+    pub fn knows(&self, address: Address) -> bool {
+        self.accounts.contains_key(&address)
     }
 
-    /// Number of accounts.
-    pub fn accounts(&self) -> usize {
-        self.accounts.len()
+    /// The account, as far as it is known and there is one.
+    pub fn account(&self, address: Address) -> Option<&PrestateAccount> {
+        self.accounts.get(&address)?.as_ref()
     }
 
-    /// Number of storage slots.
-    pub fn slots(&self) -> usize {
-        self.storage.len()
+    /// Says what the account is; `None` that there is none.
+    pub(crate) fn insert(&mut self, address: Address, account: Option<PrestateAccount>) {
+        self.accounts.insert(address, account);
     }
 
-    pub(crate) fn has_code(&self, address: Address) -> bool {
-        self.accounts.get(&address).is_some_and(|account| account.code_hash != KECCAK256_EMPTY)
-    }
-}
-
-impl DatabaseRef for FlatState {
-    type Error = StateError;
-
-    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        Ok(self.accounts.get(&address).cloned())
-    }
-
-    fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, StateError> {
-        let code = self.code.get(&hash).cloned();
-        code.ok_or_else(|| StateError::new(format!("the bundle has no code with hash {hash}")))
-    }
-
-    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
-        Ok(self.storage.get(&(address, slot)).copied().unwrap_or_default())
-    }
-
-    fn block_hash_ref(&self, number: u64) -> Result<B256, StateError> {
-        let hash = self.block_hashes.get(&number).copied();
-        hash.ok_or_else(|| {
-            StateError::new(format!("the bundle's blockHashes lack block {number}, which is read"))
-        })
-    }
-}
-
-/// A read of an account or slot that the bundle does not hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MissingRead {
-    /// The first transaction that reads it.
-    pub transaction: TxIndex,
-    /// What is read.
-    pub location: Location,
-}
-
-impl fmt::Display for MissingRead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "transaction {} reads {}", self.transaction, self.location)
-    }
-}
-
-/// A [`FlatState`] that takes down which reads it has no answer for.
-#[derive(Debug)]
-pub(crate) struct WatchedState<'a> {
-    state: &'a FlatState,
-    transaction: AtomicU32,
-    missing: Mutex<Vec<MissingRead>>,
-}
-
-/// In place of a transaction: the block's own reads around its transactions (system calls,
-/// withdrawals, the DAO fork), which no tracer of transactions sees.
-const OUTSIDE: u32 = u32::MAX;
-
-impl<'a> WatchedState<'a> {
-    pub(crate) const fn new(state: &'a FlatState) -> Self {
-        Self { state, transaction: AtomicU32::new(OUTSIDE), missing: Mutex::new(Vec::new()) }
-    }
-
-    /// Names the transaction that reads from here on.
-    pub(crate) fn enter(&self, transaction: Option<TxIndex>) {
-        // One thread reads and writes it; it is atomic only because a state must be shareable.
-        self.transaction.store(transaction.map_or(OUTSIDE, |tx| tx.0), Ordering::Relaxed);
-    }
-
-    pub(crate) fn into_missing(self) -> Vec<MissingRead> {
-        self.missing.into_inner()
-    }
-
-    fn miss(&self, location: Location) {
-        let transaction = self.transaction.load(Ordering::Relaxed);
-        if transaction != OUTSIDE {
-            self.missing.lock().push(MissingRead { transaction: TxIndex(transaction), location });
+    /// Says what a slot holds. An account that does not exist has no storage, which goes without
+    /// saying.
+    pub(crate) fn insert_slot(&mut self, address: Address, slot: U256, value: U256) {
+        if let Some(Some(account)) = self.accounts.get_mut(&address) {
+            account.storage.insert(Quantity(slot), Quantity(value));
         }
     }
 }
 
-impl DatabaseRef for WatchedState<'_> {
-    type Error = StateError;
+impl PrestateAccount {
+    /// An account without storage.
+    pub fn new(balance: U256, nonce: u64, code: Bytes) -> Self {
+        let (balance, nonce) = (Quantity(balance), Quantity64(nonce));
+        Self { balance, nonce, code, storage: BTreeMap::new() }
+    }
 
-    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        let account = self.state.basic_ref(address)?;
-        if account.is_none() {
-            self.miss(Location::Account(address));
+    /// In wei.
+    pub const fn balance(&self) -> U256 {
+        self.balance.0
+    }
+
+    /// Transactions sent or contracts created.
+    pub const fn nonce(&self) -> u64 {
+        self.nonce.0
+    }
+
+    /// Deployed code.
+    pub const fn code(&self) -> &Bytes {
+        &self.code
+    }
+
+    /// What a slot holds, where that is known.
+    pub fn slot(&self, slot: U256) -> Option<U256> {
+        self.storage.get(&Quantity(slot)).map(|value| value.0)
+    }
+
+    /// Neither balance, nonce nor code.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.balance.0.is_zero() && self.nonce.0 == 0 && self.code.is_empty()
+    }
+
+    /// Neither nonce nor code, but storage: nothing can be created there (EIP-7610).
+    pub(crate) fn has_only_storage(&self) -> bool {
+        self.nonce.0 == 0
+            && self.code.is_empty()
+            && self.storage.values().any(|value| !value.0.is_zero())
+    }
+}
+
+fn has_no_code(code: &Bytes) -> bool {
+    code.is_empty()
+}
+
+fn as_number<S: Serializer>(nonce: &Quantity64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(nonce.0)
+}
+
+fn as_words<S: Serializer>(
+    storage: &BTreeMap<Quantity, Quantity>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let word = |quantity: &Quantity| B256::from(quantity.0);
+    serializer.collect_map(storage.iter().map(|(slot, value)| (word(slot), word(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_tracers_write_and_reads_back() {
+        let (first, second) = (Address::repeat_byte(1), Address::repeat_byte(2));
+        let mut prestate = Prestate::default();
+        let account = PrestateAccount::new(U256::from(16), 7, Bytes::from_static(&[0xfe]));
+        prestate.insert(first, Some(account));
+        prestate.insert_slot(first, U256::from(1), U256::from(2));
+        prestate.insert(second, None);
+        prestate.insert_slot(second, U256::from(1), U256::from(2));
+        let json = serde_json::to_string(&prestate).unwrap();
+        let word = |digit: u8| format!("0x{digit:064x}");
+        let (one, two) = (word(1), word(2));
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"{first:#x}":{{"balance":"0x10","nonce":7,"code":"0xfe","storage":{{"{one}":"{two}"}}}},"{second:#x}":null}}"#
+            )
+        );
+        assert_eq!(serde_json::from_str::<Prestate>(&json).unwrap(), prestate);
+    }
+
+    #[test]
+    fn what_is_left_out_or_null_is_nothing() {
+        let json = format!(
+            r#"{{"{}":{{"balance":null,"code":null,"storage":null}},"{}":{{}}}}"#,
+            Address::repeat_byte(1),
+            Address::repeat_byte(2)
+        );
+        let prestate: Prestate = serde_json::from_str(&json).unwrap();
+        for address in [1, 2].map(Address::repeat_byte) {
+            assert_eq!(prestate.account(address), Some(&PrestateAccount::default()));
         }
-        Ok(account)
-    }
-
-    fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, StateError> {
-        self.state.code_by_hash_ref(hash)
-    }
-
-    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
-        if !self.state.storage.contains_key(&(address, slot)) {
-            self.miss(Location::Slot(address, slot));
-        }
-        self.state.storage_ref(address, slot)
-    }
-
-    fn block_hash_ref(&self, number: u64) -> Result<B256, StateError> {
-        self.state.block_hash_ref(number)
     }
 }

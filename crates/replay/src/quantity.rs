@@ -2,7 +2,7 @@
 
 use alloy_primitives::U256;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Visitor},
 };
 use std::fmt;
@@ -44,7 +44,21 @@ impl<'de> Deserialize<'de> for Quantity {
     }
 }
 
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+/// Digits of a 256-bit word in hexadecimal.
+const WORD_DIGITS: usize = 64;
+
 fn parse(text: &str) -> Option<U256> {
+    // Some tracers write slots without the prefix. As a decimal number, 64 digits would be more
+    // than anything in a block.
+    if text.len() == WORD_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return U256::from_str_radix(text, 16).ok();
+    }
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some("") => Some(U256::ZERO),
         Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
@@ -55,6 +69,15 @@ fn parse(text: &str) -> Option<U256> {
         }
         _ => None,
     }
+}
+
+/// Reads `null` as the default: nodes differ in whether they leave out what they do not know.
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 impl<'de> Deserialize<'de> for Quantity128 {
@@ -85,6 +108,8 @@ mod tests {
         {
             assert_eq!(read(json), Some(U256::from(number)), "{json}");
         }
+        let word = format!("\"{}10\"", "0".repeat(62));
+        assert_eq!(read(&word), Some(U256::from(16)), "a word of 64 digits is hexadecimal");
         for json in ["\"\"", "\"0xg\"", "\"-1\"", "-1", "1.5", "\"+1\"", "\"0x+1\"", "null"] {
             assert_eq!(read(json), None, "{json}");
         }

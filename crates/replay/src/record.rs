@@ -1,6 +1,6 @@
 //! One sequential run that takes down what every transaction reads and writes.
 
-use crate::prestate::WatchedState;
+use crate::flat_state::WatchedState;
 use alloy_consensus::Transaction as _;
 use alloy_evm::ToTxEnv;
 use alloy_primitives::{Address, B256, U256};

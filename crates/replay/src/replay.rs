@@ -4,19 +4,14 @@ use crate::{
     Analysis, BlockLine, Bundle, Checks, DependencyGraph, Mismatch, MissingRead, ReplayError,
     analysis,
     compare::{check_header, first_difference, transaction_hash},
+    flat_state::WatchedState,
+    input::{block_input, find_rules, recover_senders},
     line::ratio,
-    prestate::WatchedState,
     record::{Recording, record},
 };
-use alloy_consensus::{
-    proofs::calculate_transaction_root,
-    transaction::{Recovered, SignerRecoverable},
-};
+use alloy_consensus::proofs::calculate_transaction_root;
 use heddle_chainspec::{ChainSpec, EthereumHardfork, EthereumHardforks};
-use heddle_evm::{
-    BlockInput, BlockOutput, ExecutionError, InvalidTransactions, RecoveredTransaction,
-    block_context, execute_block,
-};
+use heddle_evm::{BlockInput, BlockOutput, ExecutionError, execute_block};
 use heddle_parallel::{ParallelExecutor, Profile};
 use std::time::{Duration, Instant};
 
@@ -47,7 +42,10 @@ pub struct Replayer {
     parallel: ParallelExecutor,
     /// For the time each transaction takes with nothing else running.
     single: ParallelExecutor,
+    /// Built in.
     chains: Vec<ChainSpec>,
+    /// What the user says goes before what a bundle says.
+    given: Option<ChainSpec>,
 }
 
 /// What replaying one bundle showed.
@@ -89,15 +87,15 @@ impl Replayer {
             options,
             parallel: executor(options.workers)?,
             single: executor(1)?,
-            chains: vec![ChainSpec::mainnet()],
+            chains: vec![ChainSpec::mainnet(), ChainSpec::dev()],
+            given: None,
         })
     }
 
-    /// Makes the rules of another chain than mainnet known, or others for mainnet.
+    /// Makes the rules of a chain known that is not built in, or other rules for one that is.
     #[must_use]
     pub fn with_chain(mut self, spec: ChainSpec) -> Self {
-        self.chains.retain(|known| known.chain_id() != spec.chain_id());
-        self.chains.push(spec);
+        self.given = Some(spec);
         self
     }
 
@@ -107,11 +105,11 @@ impl Replayer {
     /// If the bundle's chain is not known. A bundle that does not verify is a report with a
     /// [`BlockReport::mismatch`].
     pub fn replay(&self, bundle: &Bundle) -> Result<BlockReport, ReplayError> {
-        let unknown =
-            || ReplayError::UnknownChain { path: bundle.path.clone(), chain_id: bundle.chain_id };
-        let spec = self.chains.iter().find(|spec| spec.chain_id() == bundle.chain_id);
-        let spec = spec.ok_or_else(unknown)?;
-        let replay = BlockReplay { replayer: self, spec, bundle };
+        let known = self.given.iter().chain(&bundle.spec).chain(&self.chains);
+        let spec = find_rules(known, bundle.chain_id, &bundle.header).ok_or_else(|| {
+            ReplayError::UnknownChain { path: bundle.path.clone(), chain_id: bundle.chain_id }
+        })?;
+        let replay = BlockReplay { replayer: self, spec: &spec, bundle };
         Ok(replay.run())
     }
 }
@@ -128,22 +126,12 @@ impl BlockReplay<'_> {
         self.spec.is_byzantium_active_at_block(self.bundle.header.number)
     }
 
-    fn input<'b>(&'b self, transactions: &'b [RecoveredTransaction]) -> BlockInput<'b> {
-        let Bundle { header, withdrawals, .. } = self.bundle;
-        BlockInput {
-            env: self.spec.evm_env(header),
-            ctx: block_context(header, &[], withdrawals.as_deref()),
-            transactions,
-            invalid: InvalidTransactions::Reject,
-        }
-    }
-
     fn run(&self) -> BlockReport {
-        let transactions = match self.recover() {
+        let transactions = match recover_senders(self.bundle, self.spec) {
             Ok(transactions) => transactions,
             Err(mismatch) => return self.failed(*mismatch, Vec::new()),
         };
-        let input = self.input(&transactions);
+        let input = block_input(self.bundle, self.spec, &transactions);
         // Also warms the caches up for the runs that are timed.
         let watched = WatchedState::new(&self.bundle.state);
         let recorded = record(self.spec, &watched, &input);
@@ -244,67 +232,8 @@ impl BlockReplay<'_> {
         Ok(Measured { reference, mismatch, sequential_ms, parallel_ms, profile })
     }
 
-    /// The transactions with their senders: recovered from the signature where there is one, and
-    /// compared with what the bundle says.
-    fn recover(&self) -> Result<Vec<RecoveredTransaction>, Box<Mismatch>> {
-        // Before Homestead (EIP-2) the upper half of signatures was valid too.
-        let homestead = self.spec.is_homestead_active_at_block(self.bundle.header.number);
-        let mut recovered = Vec::with_capacity(self.bundle.transactions.len());
-        for (index, bundled) in self.bundle.transactions.iter().enumerate() {
-            let mismatch = |field: &str, expected: String, found: String| {
-                Box::new(Mismatch {
-                    transaction: Some(index),
-                    hash: transaction_hash(self.bundle, index),
-                    field: field.to_owned(),
-                    expected,
-                    found,
-                })
-            };
-            let transaction = &bundled.transaction;
-            let sender = if bundled.signed {
-                let hash = *transaction.tx_hash();
-                if let Some(given) = bundled.hash.filter(|given| *given != hash) {
-                    let expected = format!("{given}, the hash in the bundle");
-                    return Err(mismatch("hash", expected, format!("its fields hash to {hash}")));
-                }
-                let sender = if homestead {
-                    transaction.recover_signer()
-                } else {
-                    transaction.recover_signer_unchecked()
-                };
-                let sender = sender.map_err(|error| {
-                    mismatch("signature", "a valid one".to_owned(), error.to_string())
-                })?;
-                if let Some(from) = bundled.from.filter(|from| *from != sender) {
-                    let expected = format!("{from}, as the bundle says");
-                    return Err(mismatch("from", expected, format!("{sender} signed it")));
-                }
-                Some(sender)
-            } else {
-                bundled.from
-            };
-            let Some(sender) = sender else {
-                unreachable!("a bundle is read only if each transaction has sender or signature")
-            };
-            recovered.push(Recovered::new_unchecked(transaction.clone(), sender));
-        }
-        Ok(recovered)
-    }
-
     fn execution_mismatch(&self, expected: &str, error: &ExecutionError) -> Box<Mismatch> {
-        let (transaction, found) = match error {
-            ExecutionError::InvalidTransaction { index, reason, .. } => {
-                (Some(*index), reason.to_string())
-            }
-            error => (None, error.to_string()),
-        };
-        Box::new(Mismatch {
-            transaction,
-            hash: transaction.and_then(|index| transaction_hash(self.bundle, index)),
-            field: "execution".to_owned(),
-            expected: expected.to_owned(),
-            found,
-        })
+        Box::new(Mismatch::execution(self.bundle, expected, error))
     }
 
     fn recording_mismatch(
@@ -371,10 +300,10 @@ impl BlockReplay<'_> {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         let ommers = self.bundle.ommers.len();
-        if ommers > 0 {
+        if ommers > 0 && self.bundle.ommer_headers.is_none() {
             notes.push(format!(
-                "{ommers} ommer(s): a bundle has only their hashes, so their rewards are not paid; \
-                 no receipt depends on them"
+                "{ommers} ommer(s): the bundle has only their hashes, so their rewards are not \
+                 paid; no receipt depends on them"
             ));
         }
         let hash = self.bundle.header.hash_slow();

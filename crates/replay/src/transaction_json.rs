@@ -1,11 +1,14 @@
 //! A transaction as `eth_getBlockByNumber` gives it, old or new.
 
-use crate::quantity::{Quantity, Quantity64, Quantity128};
+use crate::quantity::{Quantity, Quantity64, Quantity128, or_default};
 use alloy_consensus::{Signed, TxEip1559, TxEip2930, TxEip4844, TxEip7702, TxLegacy};
 use alloy_eips::{eip2930::AccessList, eip7702::SignedAuthorization};
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use heddle_evm::Transaction;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// The lowest `v` of a legacy signature; those of later types are parities.
+const LEGACY_V_MIN: u128 = 27;
 
 /// A transaction of a bundle. Nodes leave out what they did not know when the block was made:
 /// `type` and `chainId` of old transactions, and some the sender or the signature.
@@ -18,17 +21,18 @@ pub(crate) struct TransactionJson {
     kind: Option<Quantity64>,
     chain_id: Option<Quantity64>,
     nonce: Quantity64,
-    #[serde(alias = "gasLimit")]
-    gas: Quantity64,
+    gas: Option<Quantity64>,
+    gas_limit: Option<Quantity64>,
     gas_price: Option<Quantity128>,
     max_fee_per_gas: Option<Quantity128>,
     max_priority_fee_per_gas: Option<Quantity128>,
     max_fee_per_blob_gas: Option<Quantity128>,
+    #[serde(default, deserialize_with = "recipient")]
     to: Option<Address>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     value: Quantity,
-    #[serde(alias = "data", default)]
-    input: Bytes,
+    input: Option<Bytes>,
+    data: Option<Bytes>,
     access_list: Option<AccessList>,
     blob_versioned_hashes: Option<Vec<B256>>,
     authorization_list: Option<Vec<SignedAuthorization>>,
@@ -55,7 +59,10 @@ pub struct BundledTransaction {
 pub(crate) type FieldError = (&'static str, String);
 
 impl TransactionJson {
-    pub(crate) fn into_transaction(self) -> Result<BundledTransaction, FieldError> {
+    pub(crate) fn into_transaction(mut self) -> Result<BundledTransaction, FieldError> {
+        // Old names of the two; where a node gives both they are the same.
+        self.input = self.input.or(self.data.take());
+        self.gas = self.gas.or(self.gas_limit);
         let signature = self.signature()?;
         let (hash, from) = (self.hash, self.from);
         if signature.is_none() && from.is_none() {
@@ -78,6 +85,11 @@ impl TransactionJson {
 
     fn kind(&self) -> u64 {
         let by_fields = || {
+            // No later type has such a `v`; some nodes give legacy ones an empty access list.
+            let has_legacy_v = self.v.is_some_and(|v| v.0 >= U256::from(LEGACY_V_MIN));
+            if has_legacy_v {
+                return 0;
+            }
             if self.authorization_list.is_some() {
                 4
             } else if self.blob_versioned_hashes.is_some() {
@@ -119,17 +131,18 @@ impl TransactionJson {
                 let id = u64::try_from((v - 35) / 2);
                 Some(id.map_err(|_| ("v", format!("{v} holds no chain id of 64 bits")))?)
             }
-            Some(_) => None,
-            None => self.chain_id.map(|id| id.0),
+            Some(Ok(v)) if v >= LEGACY_V_MIN => None,
+            // There is no `v`, or it is a bare parity.
+            _ => self.chain_id.map(|id| id.0),
         };
         Ok(TxLegacy {
             chain_id,
             nonce: self.nonce.0,
             gas_price: required(self.gas_price, "gasPrice")?.0,
-            gas_limit: self.gas.0,
+            gas_limit: required(self.gas, "gas")?.0,
             to: self.to.map_or(TxKind::Create, TxKind::Call),
             value: self.value.0,
-            input: self.input,
+            input: self.input.unwrap_or_default(),
         })
     }
 
@@ -138,11 +151,11 @@ impl TransactionJson {
             chain_id: required(self.chain_id, "chainId")?.0,
             nonce: self.nonce.0,
             gas_price: required(self.gas_price, "gasPrice")?.0,
-            gas_limit: self.gas.0,
+            gas_limit: required(self.gas, "gas")?.0,
             to: self.to.map_or(TxKind::Create, TxKind::Call),
             value: self.value.0,
             access_list: self.access_list.unwrap_or_default(),
-            input: self.input,
+            input: self.input.unwrap_or_default(),
         })
     }
 
@@ -150,7 +163,7 @@ impl TransactionJson {
         Ok(TxEip1559 {
             chain_id: required(self.chain_id, "chainId")?.0,
             nonce: self.nonce.0,
-            gas_limit: self.gas.0,
+            gas_limit: required(self.gas, "gas")?.0,
             max_fee_per_gas: required(self.max_fee_per_gas, "maxFeePerGas")?.0,
             max_priority_fee_per_gas: required(
                 self.max_priority_fee_per_gas,
@@ -160,7 +173,7 @@ impl TransactionJson {
             to: self.to.map_or(TxKind::Create, TxKind::Call),
             value: self.value.0,
             access_list: self.access_list.unwrap_or_default(),
-            input: self.input,
+            input: self.input.unwrap_or_default(),
         })
     }
 
@@ -168,7 +181,7 @@ impl TransactionJson {
         Ok(TxEip4844 {
             chain_id: required(self.chain_id, "chainId")?.0,
             nonce: self.nonce.0,
-            gas_limit: self.gas.0,
+            gas_limit: required(self.gas, "gas")?.0,
             max_fee_per_gas: required(self.max_fee_per_gas, "maxFeePerGas")?.0,
             max_priority_fee_per_gas: required(
                 self.max_priority_fee_per_gas,
@@ -180,7 +193,7 @@ impl TransactionJson {
             access_list: self.access_list.unwrap_or_default(),
             blob_versioned_hashes: required(self.blob_versioned_hashes, "blobVersionedHashes")?,
             max_fee_per_blob_gas: required(self.max_fee_per_blob_gas, "maxFeePerBlobGas")?.0,
-            input: self.input,
+            input: self.input.unwrap_or_default(),
         })
     }
 
@@ -188,7 +201,7 @@ impl TransactionJson {
         Ok(TxEip7702 {
             chain_id: required(self.chain_id, "chainId")?.0,
             nonce: self.nonce.0,
-            gas_limit: self.gas.0,
+            gas_limit: required(self.gas, "gas")?.0,
             max_fee_per_gas: required(self.max_fee_per_gas, "maxFeePerGas")?.0,
             max_priority_fee_per_gas: required(
                 self.max_priority_fee_per_gas,
@@ -199,8 +212,16 @@ impl TransactionJson {
             value: self.value.0,
             access_list: self.access_list.unwrap_or_default(),
             authorization_list: required(self.authorization_list, "authorizationList")?,
-            input: self.input,
+            input: self.input.unwrap_or_default(),
         })
+    }
+}
+
+/// The recipient; what creates a contract has none, which nodes write as `null`, `"0x"` or `""`.
+fn recipient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Address>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("" | "0x") => Ok(None),
+        Some(address) => address.parse().map(Some).map_err(D::Error::custom),
     }
 }
 

@@ -153,12 +153,14 @@ fn damaged_files_are_errors_that_name_them() {
 
 #[test]
 fn a_chain_without_rules_is_an_error_and_with_its_genesis_file_none() {
-    let bundle = with("/chainId", json!(31_337));
+    let bundle = with("/chainId", json!(31_338));
     let bundle = Bundle::parse("b.json", bundle.to_string().as_bytes()).expect("a bundle");
     let replayer = Replayer::new(ReplayOptions::default()).expect("threads can be started");
     let error = replayer.replay(&bundle).expect_err("the chain is not known");
-    assert!(matches!(error, ReplayError::UnknownChain { chain_id: 31_337, .. }));
-    let report = replayer.with_chain(ChainSpec::dev()).replay(&bundle).expect("now it is");
+    assert!(matches!(error, ReplayError::UnknownChain { chain_id: 31_338, .. }));
+    let genesis = include_str!("../../../genesis/dev.json").replace("31337", "31338");
+    let spec = ChainSpec::from_genesis_json(&genesis).expect("it is a genesis file");
+    let report = replayer.with_chain(spec).replay(&bundle).expect("now it is");
     // Its rules want what this old block has not.
     assert!(!report.line.verified);
     assert!(report.mismatch.is_some());
