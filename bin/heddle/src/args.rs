@@ -143,6 +143,8 @@ pub(crate) struct Node {
     )]
     pub(crate) http_port: u16,
     /// Namespaces served, separated by commas, or "all" [default: eth,net,web3; with --dev all].
+    /// There are eth, net, web3, txpool, debug, trace, ots, erigon and testing, and with --dev evm
+    /// (with anvil and hardhat) and personal.
     #[arg(long = "http.api", value_name = "LIST", help_heading = "JSON-RPC")]
     pub(crate) http_api: Option<Apis>,
     /// Web origins whose pages may call the node, separated by commas [with --dev: any].

@@ -30,6 +30,7 @@ mod scratch;
 mod state;
 mod validate;
 mod verify;
+mod witness;
 
 pub use block::ChainBlock;
 pub use chain::{Chain, ChainEvent};
@@ -42,3 +43,4 @@ pub use produce::{BlockAttributes, ProducedBlock};
 pub use rules::BlockRules;
 pub use scratch::Scratch;
 pub use state::{CodeCache, State};
+pub use witness::Witness;

@@ -7,7 +7,7 @@ use alloy_rpc_types_eth::{AccessList, BlockOverrides, TransactionRequest, state:
 use heddle_chain::State;
 use heddle_evm::{StateError, watched_evm};
 use revm::{
-    Database, Inspector,
+    Database, DatabaseCommit, Inspector,
     context::{
         TxEnv,
         either::Either,
@@ -156,7 +156,9 @@ pub(crate) fn halted(reason: &HaltReason) -> String {
 pub(crate) struct Simulation {
     pub(crate) database: CacheDB<State>,
     precompiles: PrecompileChanges,
+    /// Of the present call: as the block's, with the rules lifted that do not apply to it.
     pub(crate) env: EvmEnv,
+    block: EvmEnv,
     pub(crate) transaction: TxEnv,
     /// The most gas that a transaction of this block may ask for (EIP-7825).
     pub(crate) transaction_gas_cap: Option<u64>,
@@ -201,20 +203,45 @@ impl Simulation {
             Some(overrides) => override_state(overrides, &mut database, env.cfg_env.spec)?,
             None => PrecompileChanges::default(),
         };
-        let call_gas_max = context.limits.call_gas_max;
-        let transaction = transaction(&call.request, context.chain.chain_id())?;
-        relax(&mut env, &transaction);
         let timestamp = env.block_env.timestamp.saturating_to();
-        Ok(Self {
+        let mut simulation = Self {
             transaction_gas_cap: context.chain.spec().transaction_gas_limit_cap(timestamp),
             database,
             precompiles,
-            env,
-            transaction,
-            requested_gas: call.request.gas,
-            call_gas_max,
+            env: env.clone(),
+            block: env,
+            transaction: TxEnv::default(),
+            requested_gas: None,
+            call_gas_max: context.limits.call_gas_max,
             deadline: Deadline::new(context.limits.call_time_max),
-        })
+        };
+        simulation.set_call(&call.request, context.chain.chain_id())?;
+        Ok(simulation)
+    }
+
+    /// Makes this the call that is run from now on, without the rules that do not apply to calls.
+    pub(crate) fn set_call(
+        &mut self,
+        request: &TransactionRequest,
+        chain_id: u64,
+    ) -> Result<(), Failure> {
+        self.transaction = transaction(request, chain_id)?;
+        self.env = self.block.clone();
+        relax(&mut self.env, &self.transaction);
+        self.requested_gas = request.gas;
+        Ok(())
+    }
+
+    /// Makes this the transaction that is run from now on, with all rules.
+    pub(crate) fn set_transaction(&mut self, transaction: TxEnv) {
+        self.env = self.block.clone();
+        self.requested_gas = Some(transaction.gas_limit);
+        self.transaction = transaction;
+    }
+
+    /// Keeps what a run changed, for the next one.
+    pub(crate) fn keep(&mut self, state: EvmState) {
+        self.database.commit(state);
     }
 
     /// The gas that the caller asks for, or as much as a call may have.

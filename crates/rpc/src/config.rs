@@ -25,6 +25,12 @@ pub enum Namespace {
     Txpool,
     /// Raw blocks, receipts and transactions, and traces.
     Debug,
+    /// Traces as OpenEthereum had them.
+    Trace,
+    /// What the Otterscan explorer asks.
+    Ots,
+    /// The one method of Erigon's that Otterscan asks.
+    Erigon,
     /// Blocks out of given transactions, for test suites: they may become the head.
     Testing,
     /// `personal_sign`, with the development keys only.
@@ -35,12 +41,15 @@ pub enum Namespace {
 
 impl Namespace {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Eth,
         Self::Net,
         Self::Web3,
         Self::Txpool,
         Self::Debug,
+        Self::Trace,
+        Self::Ots,
+        Self::Erigon,
         Self::Testing,
         Self::Personal,
         Self::Evm,
@@ -54,6 +63,9 @@ impl Namespace {
             Self::Web3 => "web3",
             Self::Txpool => "txpool",
             Self::Debug => "debug",
+            Self::Trace => "trace",
+            Self::Ots => "ots",
+            Self::Erigon => "erigon",
             Self::Testing => "testing",
             Self::Personal => "personal",
             Self::Evm => "evm",
@@ -180,6 +192,8 @@ pub struct RpcLimits {
     pub trace_time_max: Duration,
     /// Most bytes that one tracing request may record before they become an answer.
     pub trace_bytes_max: usize,
+    /// Most blocks that `trace_filter` may span.
+    pub trace_filter_blocks_max: u64,
     /// How many tracing requests compute at once, apart from the other expensive methods.
     pub traces_max: usize,
     /// How many more may wait for their turn; beyond, the answer is "busy".
@@ -222,6 +236,7 @@ impl Default for RpcLimits {
             heavy_calls_waiting_max: 1_024,
             trace_time_max: Duration::from_secs(60),
             trace_bytes_max: 256 * 1024 * 1024,
+            trace_filter_blocks_max: 1_000,
             // Half of the cores, so that traces never keep the others from running blocks and calls.
             traces_max: std::thread::available_parallelism()
                 .map_or(1, |cores| (cores.get() / 2).max(1)),

@@ -6,10 +6,11 @@ use alloy_rpc_types_trace::{
     common::TraceResult,
     geth::{DefaultFrame, GethTrace},
 };
-use heddle_chain::{BlockRules, ChainBlock};
+use heddle_chain::{BlockRules, ChainBlock, Witness};
 use heddle_evm::Block;
 use revm::context::result::ResultAndState;
 use revm_inspectors::tracing::{DebugInspector, TransactionContext};
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
@@ -112,6 +113,25 @@ fn tell(
     let Watched { env, transaction, done, before } = watched;
     let trace = inspector.get_result(Some(context), transaction, &env.block_env, done, before);
     text(trace.map_err(Failure::server)?)
+}
+
+/// What `debug_executionWitness` answers.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExecutionWitness {
+    state: Vec<Bytes>,
+    codes: Vec<Bytes>,
+    keys: Vec<Bytes>,
+    headers: Vec<Bytes>,
+}
+
+/// `debug_executionWitness`.
+pub(crate) fn witness(context: &Context, block: BlockParam) -> Result<ExecutionWitness, Failure> {
+    let block = context.block(block)?.ok_or_else(|| Failure::server("block not found"))?;
+    if block.number() == 0 {
+        return Err(Failure::server("the genesis block has no parent to be witnessed"));
+    }
+    let Witness { nodes, codes, keys, headers } = context.chain.witness(&block)?;
+    Ok(ExecutionWitness { state: nodes, codes, keys, headers })
 }
 
 /// The parameters of `debug_traceCall`: call, block, options.

@@ -9,10 +9,14 @@
 
 pub(crate) mod geth;
 mod options;
+pub(crate) mod otterscan;
+pub(crate) mod parity;
 mod replay;
 
 pub(crate) use options::{CallOptions, Options};
 pub(crate) use replay::Replay;
 
+#[cfg(test)]
+mod explorer_tests;
 #[cfg(test)]
 mod tests;

@@ -16,12 +16,12 @@ use std::{sync::Arc, time::Duration};
 /// `SSTORE(0, CALLDATALOAD(0))`, and code that deploys it.
 const KEEPER_INIT: &str = "0x645f355f55005f526005601bf3";
 
-fn word(value: u64) -> String {
+pub(super) fn word(value: u64) -> String {
     format!("{:#x}", B256::from(U256::from(value)))
 }
 
 /// A chain whose second block writes 7 and then 9 into a contract's first slot.
-async fn chain(limits: RpcLimits) -> (Arc<Context>, Address, [B256; 2]) {
+pub(super) async fn chain(limits: RpcLimits) -> (Arc<Context>, Address, [B256; 2]) {
     let context = dev_context(limits);
     let keeper = first_signer().address().create(0);
     send(&context, &json!({"data": KEEPER_INIT}).to_string());
