@@ -26,13 +26,13 @@ const LOG_LINES_PRINTED_MAX = 300;
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.once(signal, () => process.exit(1));
 
 /** The command line that starts the node with these options. */
-function commandLine(port, { blockTime, mining = true, datadir, genesis, extra = [] }) {
+function commandLine(port, { kind = NODE_KIND, blockTime, mining = true, datadir, genesis, extra = [] }) {
   const shared = [
     ...(blockTime === undefined ? [] : ["--block-time", String(blockTime)]),
     ...(mining ? [] : ["--no-mining"]),
     ...extra,
   ];
-  if (onAnvil) {
+  if (kind === "anvil") {
     if (datadir || genesis) throw new Error("anvil has no data directory; skip this test for it");
     return [foundryBinary("anvil"), ["--host", "127.0.0.1", "--port", String(port), ...shared]];
   }

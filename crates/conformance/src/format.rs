@@ -13,7 +13,7 @@ pub struct BlockchainTest {
     pub network: String,
     /// Chain id and blob schedule, in newer tests.
     #[serde(default)]
-    pub config: TestConfig,
+    pub config: Option<TestConfig>,
     /// `NoProof`, or `Ethash` where the blocks are sealed.
     #[serde(default)]
     pub seal_engine: Option<String>,
@@ -39,11 +39,11 @@ pub struct BlockchainTest {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct TestConfig {
     /// EIP-155 chain id; 1 where it is not given.
-    #[serde(default)]
+    #[serde(default, alias = "chainId")]
     pub chainid: Option<U64>,
     /// Blob parameters by fork.
     #[serde(default, rename = "blobSchedule")]
-    pub blob_schedule: BTreeMap<String, TestBlobParams>,
+    pub blob_schedule: Option<BTreeMap<String, TestBlobParams>>,
 }
 
 /// Blob parameters of one fork.
@@ -67,7 +67,8 @@ impl From<TestBlobParams> for BlobParams {
 }
 
 /// One account of a state.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct TestAccount {
     /// In wei.
     pub balance: U256,
@@ -83,9 +84,19 @@ pub struct TestAccount {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TestBlock {
-    /// The block; not always a decodable one.
-    pub rlp: Bytes,
+    /// The block as text; not always decodable, some not even as hexadecimal.
+    pub rlp: String,
     /// Set where the block is invalid: why.
-    #[serde(default)]
+    #[serde(default, alias = "expectExceptionALL")]
     pub expect_exception: Option<String>,
+}
+
+impl TestBlock {
+    /// The bytes of the block.
+    ///
+    /// # Errors
+    /// If they are not hexadecimal, which makes the block an invalid one.
+    pub fn bytes(&self) -> Result<Bytes, alloy_primitives::hex::FromHexError> {
+        self.rlp.parse()
+    }
 }

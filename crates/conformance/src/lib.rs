@@ -6,7 +6,8 @@
 //! [`heddle_chain::Chain::import_rlp`] and so through the parallel executor.
 //!
 //! Promises: a test that cannot be run counts as failed unless it is about what the documentation
-//! excludes (proof-of-work seals); then it counts as skipped, with the reason.
+//! excludes (proof-of-work seals, forks to come); then it counts as skipped, with the reason. So
+//! does JSON that is another kind of test, or none.
 //!
 //! Leaves to others: everything that a node does; this crate is for testing only.
 
@@ -17,7 +18,7 @@ mod run;
 mod source;
 
 pub use format::{BlockchainTest, TestBlock};
-pub use network::{UnknownNetwork, chain_config};
+pub use network::{UnknownNetwork, chain_config, unsupported_fork};
 pub use report::{Report, TestResult, Verdict};
 pub use run::{run_file, run_test};
 pub use source::{SourceError, Suite, TestFile};

@@ -10,6 +10,15 @@ use heddle_chainspec::ChainConfig;
 #[error("the network {0} is not known")]
 pub struct UnknownNetwork(pub String);
 
+/// The first fork that Heddle does not implement, if the network has one: a fork to come, whose
+/// rules are not final.
+pub fn unsupported_fork(network: &str) -> Option<&'static str> {
+    let (base, next) = network.split_once("To").unwrap_or((network, network));
+    let next = next.split_once("At").map_or(next, |(fork, _)| fork);
+    let newest = [base, next].into_iter().filter_map(index_of).max()?;
+    (newest >= AMSTERDAM).then(|| FORKS[AMSTERDAM][0])
+}
+
 /// From when on a fork is active.
 #[derive(Debug, Clone, Copy)]
 enum Activation {
@@ -71,7 +80,7 @@ pub fn chain_config(network: &str, given: &TestConfig) -> Result<ChainConfig, Un
     };
     config.blob_schedule.insert("bpo1".to_owned(), BlobParams::bpo1());
     config.blob_schedule.insert("bpo2".to_owned(), BlobParams::bpo2());
-    for (name, params) in &given.blob_schedule {
+    for (name, params) in given.blob_schedule.iter().flatten() {
         config.blob_schedule.insert(name.to_ascii_lowercase(), (*params).into());
     }
     for fork in 1..=base {
@@ -97,6 +106,7 @@ pub fn chain_config(network: &str, given: &TestConfig) -> Result<ChainConfig, Un
 
 const DAO: usize = 2;
 const CONSTANTINOPLE: usize = 6;
+const AMSTERDAM: usize = 24;
 
 /// Forks that only move the difficulty bomb or the blob parameters.
 fn is_optional(fork: usize) -> bool {
@@ -216,6 +226,15 @@ mod tests {
                 Genesis { config: config(names[0]), gas_limit: 5_000, ..Default::default() };
             let spec = ChainSpec::from_genesis(genesis).expect("it is consistent");
             assert_eq!(spec.fork_at(0, 0), *fork, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_with_a_fork_to_come_is_told_apart_from_nonsense() {
+        assert_eq!(unsupported_fork("Amsterdam"), Some("Amsterdam"));
+        assert_eq!(unsupported_fork("BPO2ToAmsterdamAtTime15k"), Some("Amsterdam"));
+        for network in ["BPO5", "Cancun", "ShanghaiToCancunAtTime15k", "Nowhere", ""] {
+            assert_eq!(unsupported_fork(network), None, "{network}");
         }
     }
 

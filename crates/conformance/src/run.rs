@@ -2,7 +2,7 @@
 
 use crate::{
     BlockchainTest, Report, SourceError, Suite, TestFile, TestResult, Verdict, chain_config,
-    format::TestAccount,
+    format::TestAccount, unsupported_fork,
 };
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -13,6 +13,7 @@ use heddle_parallel::ParallelExecutor;
 use heddle_store::Store;
 use parking_lot::Mutex;
 use serde::Deserialize;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
@@ -65,18 +66,47 @@ impl Suite {
 /// Runs all tests of a file.
 pub fn run_file(file: &TestFile, workers: usize) -> Vec<TestResult> {
     let result = |name: String, verdict| TestResult { file: file.path.clone(), name, verdict };
-    let tests: BTreeMap<String, serde_json::Value> = match serde_json::from_slice(&file.bytes) {
-        Ok(tests) => tests,
-        Err(error) => {
-            let verdict = Verdict::Failed(format!("not a test file: {error}"));
-            return vec![result(String::new(), verdict)];
-        }
+    let whole = |verdict| vec![result(String::new(), verdict)];
+    let json: Value = match serde_json::from_slice(&file.bytes) {
+        Ok(json) => json,
+        Err(error) => return whole(Verdict::Failed(format!("not JSON: {error}"))),
     };
-    let run = |test: serde_json::Value| match BlockchainTest::deserialize(test) {
-        Ok(test) => judge(&test, workers),
-        Err(error) => Verdict::Failed(format!("not a blockchain test: {error}")),
+    let tests = match json {
+        Value::Object(tests) if tests.values().any(|test| kind(test) != Kind::None) => tests,
+        _ => return whole(Verdict::Skipped("not a file of tests".to_owned())),
+    };
+    let run = |test: Value| match kind(&test) {
+        Kind::Blockchain => match BlockchainTest::deserialize(test) {
+            Ok(test) => judge(&test, workers),
+            Err(error) => Verdict::Failed(format!("not a blockchain test: {error}")),
+        },
+        Kind::Other(kind) => Verdict::Skipped(kind.to_owned()),
+        Kind::None => Verdict::Skipped("not a test".to_owned()),
     };
     tests.into_iter().map(|(name, test)| result(name, run(test))).collect()
+}
+
+/// What kind of test JSON is, by the fields that no other kind has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Blockchain,
+    Other(&'static str),
+    None,
+}
+
+fn kind(test: &Value) -> Kind {
+    let has = |field: &str| test.get(field).is_some();
+    if has("genesisRLP") || (has("blocks") && has("network")) {
+        Kind::Blockchain
+    } else if has("engineNewPayloads") || has("syncPayload") {
+        Kind::Other("an engine test")
+    } else if has("transaction") && (has("post") || has("expect")) {
+        Kind::Other("a state test")
+    } else if has("txbytes") {
+        Kind::Other("a transaction test")
+    } else {
+        Kind::None
+    }
 }
 
 fn judge(test: &BlockchainTest, workers: usize) -> Verdict {
@@ -91,8 +121,12 @@ fn judge(test: &BlockchainTest, workers: usize) -> Verdict {
     }
 }
 
-/// Why a test is not run: only where a block is invalid for nothing but its proof-of-work seal.
+/// Why a test is not run: it is about a fork to come, or a block is invalid for nothing but its
+/// proof-of-work seal.
 fn excluded(test: &BlockchainTest) -> Option<String> {
+    if let Some(fork) = unsupported_fork(&test.network) {
+        return Some(format!("the fork {fork} is not supported"));
+    }
     let sealed = test.seal_engine.as_deref().is_some_and(|engine| engine != "NoProof");
     let for_its_seal = |exception: &str| {
         let exception = exception.to_ascii_lowercase();
@@ -113,14 +147,21 @@ pub fn run_test(test: &BlockchainTest, workers: usize) -> Result<(), String> {
     let chain = open(test, workers)?;
     for (index, block) in test.blocks.iter().enumerate() {
         let before = chain.head().hash();
-        match (chain.import_rlp(&block.rlp), &block.expect_exception) {
+        let bytes = match (block.bytes(), &block.expect_exception) {
+            (Ok(bytes), _) => bytes,
+            // What is no bytes cannot be given to a node at all.
+            (Err(_), Some(_)) => continue,
+            (Err(error), None) => return Err(format!("block {index}: {error}")),
+        };
+        match (chain.import_rlp(&bytes), &block.expect_exception) {
             (Ok(_), None) => {}
             (Ok(_), Some(exception)) => {
                 return Err(format!("block {index} was imported, but is invalid: {exception}"));
             }
             (Err(error), None) => return Err(format!("block {index}: {error}")),
             (Err(error), Some(exception)) => {
-                if !error.is_invalid_block() && !exception.contains("PARENT") {
+                let unknown_parent = exception.to_ascii_uppercase().contains("PARENT");
+                if !error.is_invalid_block() && !unknown_parent {
                     return Err(format!("block {index} was not judged: {error}"));
                 }
                 let stored = chain.store().head().map(|head| head.hash);
@@ -180,7 +221,8 @@ fn genesis_of(
     test: &BlockchainTest,
     accounts: &BTreeMap<Address, TestAccount>,
 ) -> Result<(ChainSpec, GenesisBlock), String> {
-    let config = chain_config(&test.network, &test.config).map_err(|error| error.to_string())?;
+    let given = test.config.clone().unwrap_or_default();
+    let config = chain_config(&test.network, &given).map_err(|error| error.to_string())?;
     let header = genesis_header(test)?;
     let account = |account: &TestAccount| GenesisAccount {
         nonce: Some(account.nonce.to()),

@@ -1,5 +1,6 @@
 //! Where test files come from: a directory, one file, or an archive that is read as it stands.
 
+use flate2::read::MultiGzDecoder;
 use std::{
     fs::{self, File},
     io::{self, Read},
@@ -25,7 +26,10 @@ pub struct SourceError {
     pub source: io::Error,
 }
 
-/// All test files below a path: a directory, a JSON file, or a `.tar.zst` archive.
+/// Bytes of one test file, after decompression: the largest that there are have some 100 MB.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// All test files below a path: a directory, a JSON file (gzipped or not), or a `.tar.zst` archive.
 #[derive(Debug)]
 pub struct Suite {
     path: PathBuf,
@@ -49,7 +53,8 @@ impl Suite {
         if self.path.extension().is_some_and(|extension| extension == "zst") {
             return self.read_archive(take).map_err(failed);
         }
-        let bytes = fs::read(&self.path).map_err(failed)?;
+        let bytes = read_file(&self.path, File::open(&self.path).map_err(failed)?);
+        let bytes = bytes.map_err(failed)?;
         take(TestFile { path: self.path.file_name().unwrap_or_default().into(), bytes });
         Ok(())
     }
@@ -57,11 +62,10 @@ impl Suite {
     fn read_archive(&self, take: &mut dyn FnMut(TestFile)) -> io::Result<()> {
         let mut archive = tar::Archive::new(zstd::Decoder::new(File::open(&self.path)?)?);
         for entry in archive.entries()? {
-            let mut entry = entry?;
+            let entry = entry?;
             let path = entry.path()?.into_owned();
             if is_test(&path) {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes)?;
+                let bytes = read_file(&path, entry)?;
                 take(TestFile { path, bytes });
             }
         }
@@ -88,7 +92,8 @@ fn read_directory(
         if path.is_dir() {
             read_directory(root, &path, take)?;
         } else if is_test(&path) {
-            let bytes = fs::read(&path).map_err(failed(&path))?;
+            let file = File::open(&path).map_err(failed(&path))?;
+            let bytes = read_file(&path, file).map_err(failed(&path))?;
             let path = path.strip_prefix(root).unwrap_or(&path).to_owned();
             take(TestFile { path, bytes });
         }
@@ -97,9 +102,23 @@ fn read_directory(
 }
 
 fn is_test(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_none_or(|name| name.starts_with('.') || name == "index.json");
-    !hidden && path.extension().is_some_and(|extension| extension == "json")
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or(".");
+    let hidden = name.starts_with('.') || name == "index.json";
+    !hidden && (name.ends_with(".json") || name.ends_with(".json.gz"))
+}
+
+/// The bytes of a file, unpacked if its name says that it is gzipped.
+fn read_file(path: &Path, file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too large from one that just fits.
+    let limit = FILE_BYTES_MAX + 1;
+    let count = if path.extension().is_some_and(|extension| extension == "gz") {
+        MultiGzDecoder::new(file).take(limit).read_to_end(&mut bytes)?
+    } else {
+        file.take(limit).read_to_end(&mut bytes)?
+    };
+    if count as u64 == limit {
+        return Err(io::Error::other(format!("more than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
 }

@@ -44,6 +44,9 @@ const ROUNDS_MAX: usize = 16;
 /// here, and few enough not to be a burden.
 const BLOCKS_AT_ONCE: usize = 4;
 
+/// Precompiled contracts before Byzantium, at addresses from 1 on.
+const FRONTIER_PRECOMPILES: u8 = 4;
+
 /// How long a node may trace one block; its own default of 5 seconds is short for full ones.
 const TRACE_TIME: &str = "240s";
 
@@ -246,7 +249,17 @@ impl BundleFetcher {
         for (before, diff) in before.into_iter().zip(diffs) {
             merge.add(before, diff);
         }
-        Ok(merge.into_prestate())
+        let mut prestate = merge.into_prestate();
+        if self.chain_id == 1 {
+            // They exist since somebody first called them, in 2015; calls of what does not exist
+            // cost more before Spurious Dragon.
+            for address in (1..=FRONTIER_PRECOMPILES).map(Address::with_last_byte) {
+                if prestate.knows(address) && prestate.account(address).is_none() {
+                    prestate.insert(address, Some(PrestateAccount::default()));
+                }
+            }
+        }
+        Ok(prestate)
     }
 
     async fn traces<T: serde::de::DeserializeOwned>(

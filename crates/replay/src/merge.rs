@@ -62,7 +62,10 @@ impl PrestateMerge {
     fn see(&mut self, address: Address, mut account: PrestateAccount) {
         let storage = std::mem::take(&mut account.storage);
         if !self.merged.knows(address) && !self.untold.contains(&address) {
-            self.merged.insert(address, Some(account));
+            // Some tracers write zeros where there is no account. Before Spurious Dragon there may
+            // be an empty one, but far more often there is none.
+            let exists = !account.is_empty() || !storage.is_empty();
+            self.merged.insert(address, exists.then_some(account));
         }
         for (slot, value) in storage {
             self.see_slot(address, slot.0, value.0);
@@ -142,6 +145,16 @@ mod tests {
         let merged = merge([(before, Some(diff)), (later, None)]);
         let account = merged.account(address(SENDER)).expect("it is there");
         assert_eq!(account.slot(U256::from(1)), Some(U256::ZERO));
+    }
+
+    #[test]
+    fn an_account_with_nothing_in_it_is_none() {
+        let before =
+            json!({ SENDER: { "balance": "0x0" }, CREATED: { "storage": { "0x1": "0x2" } } });
+        let merged = merge([(before, None)]);
+        assert!(merged.knows(address(SENDER)) && merged.account(address(SENDER)).is_none());
+        let account = merged.account(address(CREATED)).expect("it has storage");
+        assert_eq!(account.slot(U256::from(1)), Some(U256::from(2)));
     }
 
     #[test]
