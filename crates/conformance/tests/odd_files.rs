@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::{fs, io::Write, path::Path};
 
 /// A test with the genesis block alone.
-fn test(network: &str, blocks: Value) -> Value {
+fn test(network: &str, blocks: &Value) -> Value {
     let rules = network.split_once("To").map_or(network, |(base, _)| base);
     let known = chain_config(rules, &Default::default()).unwrap_or_default();
     let genesis = Genesis { config: known, gas_limit: 5_000, ..Default::default() };
@@ -59,12 +59,12 @@ fn every_kind_of_file_gets_its_verdict() {
     };
     let write_json = |name: &str, json: &Value| write(name, json.to_string().as_bytes());
 
-    write_json("valid.json", &json!({ "t": test("London", json!([])) }));
+    write_json("valid.json", &json!({ "t": test("London", &json!([])) }));
     let mut deep = GzEncoder::new(Vec::new(), Compression::fast());
-    let tests = json!({ "t": test("Cancun", json!([])) });
+    let tests = json!({ "t": test("Cancun", &json!([])) });
     deep.write_all(tests.to_string().as_bytes()).expect("in memory");
     write("a/b/c/d/e/deep.json.gz", &deep.finish().expect("in memory"));
-    let mut newer = test("Prague", json!([]));
+    let mut newer = test("Prague", &json!([]));
     newer["config"] = json!({
         "network": "Prague", "chainid": "0x01",
         "blobSchedule": { "Cancun": { "target": "0x03", "max": "0x06", "baseFeeUpdateFraction": "0x32f0ed" } }
@@ -81,9 +81,9 @@ fn every_kind_of_file_gets_its_verdict() {
         { "rlp": "0xzz", "expectException": "BlockException.RLP_STRUCTURES_ENCODING" },
         { "rlp": "0xf8", "expectException": "BlockException.RLP_STRUCTURES_ENCODING", "rlp_decoded": {} },
     ]);
-    write_json("undecodable.json", &json!({ "t": test("Berlin", undecodable) }));
+    write_json("undecodable.json", &json!({ "t": test("Berlin", &undecodable) }));
     let named_wrong = json!([{ "rlp": "0xc0", "blocknumber": "1" }]);
-    write_json("wrong.json", &json!({ "t": test("Berlin", named_wrong) }));
+    write_json("wrong.json", &json!({ "t": test("Berlin", &named_wrong) }));
     for (name, network) in [
         ("transition", "ShanghaiToCancunAtTime15k"),
         ("osaka", "Osaka"),
@@ -91,9 +91,9 @@ fn every_kind_of_file_gets_its_verdict() {
         ("constantinople", "ByzantiumToConstantinopleFixAt5"),
         ("unfixed", "Constantinople"),
     ] {
-        write_json(&format!("networks/{name}.json"), &json!({ "t": test(network, json!([])) }));
+        write_json(&format!("networks/{name}.json"), &json!({ "t": test(network, &json!([])) }));
     }
-    let mut future = test("Osaka", json!([]));
+    let mut future = test("Osaka", &json!([]));
     for network in ["Amsterdam", "BPO2ToAmsterdamAtTime15k"] {
         future["network"] = network.into();
         write_json(&format!("networks/{network}.json"), &json!({ "t": future.clone() }));
@@ -155,7 +155,7 @@ fn a_single_file_and_a_directory_without_tests_are_taken_as_they_are() {
     let directory = tempfile::tempdir().expect("a directory");
     assert!(!run(directory.path()).is_success(), "nothing was tested");
     let file = directory.path().join("one.json");
-    fs::write(&file, json!({ "t": test("Istanbul", json!([])) }).to_string()).expect("writable");
+    fs::write(&file, json!({ "t": test("Istanbul", &json!([])) }).to_string()).expect("writable");
     let report = run(&file);
     assert!(report.is_success());
     assert_eq!(verdict(&report, "one.json", "t"), &Verdict::Passed);
