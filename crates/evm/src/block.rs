@@ -164,6 +164,7 @@ where
     P: ParentState,
 {
     let mut block = BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), parent)?;
+    block.reserve(input.transactions.len());
     let mut skipped = Vec::new();
     for (index, tx) in input.transactions.iter().enumerate() {
         match block.execute(tx) {

@@ -28,7 +28,7 @@ pub use block::{
 pub use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
 pub use inspect::watched_evm;
 pub use instructions::complete_instructions;
-pub use receipt::{HeddleReceiptBuilder, build_receipt};
+pub use receipt::{HeddleReceiptBuilder, LogBlooms, build_receipt};
 pub use state::{BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info};
 pub use transition::BlockTransition;
 

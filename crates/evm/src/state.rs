@@ -1,16 +1,16 @@
 //! The state of a block while it executes: the parent state below, the block's own writes above.
 
 use alloy_primitives::{
-    Address, B256, KECCAK256_EMPTY, U256,
-    map::{AddressMap, B256Map, HashMap},
+    Address, B256, Bytes, KECCAK256_EMPTY, U256,
+    map::{AddressMap, B256Map, Entry, U256Map},
 };
 use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
 use revm::{
     Database, DatabaseCommit, DatabaseRef,
     database_interface::DBErrorMarker,
-    state::{Account, AccountInfo, Bytecode},
+    state::{Account, AccountId, AccountInfo, Bytecode, EvmState},
 };
-use std::{error::Error, fmt, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fmt, sync::Arc};
 
 /// A read of the parent state that failed (a broken disk, a lost remote node).
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,12 +40,9 @@ pub const STORAGE_ONLY_CODE_HASH: B256 = B256::ZERO;
 
 /// revm's account for an [`AccountState`]; the code is left to be asked for by hash.
 pub fn account_info(state: &AccountState) -> AccountInfo {
-    let mut info = AccountInfo { balance: state.balance, nonce: state.nonce, ..Default::default() };
-    if state.code_hash != KECCAK256_EMPTY {
-        info.code_hash = state.code_hash;
-        info.code = None;
-    }
-    info
+    let AccountState { balance, nonce, code_hash } = *state;
+    let code = (code_hash == KECCAK256_EMPTY).then(Bytecode::default);
+    AccountInfo { balance, nonce, code_hash, account_id: None, code }
 }
 
 fn account_state(info: &AccountInfo) -> AccountState {
@@ -61,22 +58,42 @@ fn as_stored(state: AccountState) -> AccountState {
 }
 
 /// One account: what the parent state says and what the block has made of it so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CachedAccount {
+    address: Address,
     before: Option<AccountState>,
     now: Option<AccountState>,
     wiped: bool,
-    storage: HashMap<U256, SlotChange>,
+    storage: U256Map<SlotChange>,
 }
 
 impl CachedAccount {
-    fn loaded(before: Option<AccountState>) -> Self {
-        Self { before, now: before, ..Default::default() }
-    }
-
     fn wipe(&mut self) {
         self.wiped = true;
         self.storage.clear();
+    }
+
+    /// Whether the parent state has anything else.
+    fn is_changed(&self) -> bool {
+        self.before.map(as_stored) != self.now.map(as_stored)
+            || (self.wiped && self.before.is_some())
+            || self.storage.values().any(|slot| slot.before != slot.after)
+    }
+
+    /// The net change against the parent state.
+    fn change(&self) -> AccountChange {
+        let changed = self.storage.iter().filter(|(_, slot)| slot.before != slot.after);
+        let mut slots: Vec<_> =
+            changed.map(|(slot, change)| (slot.as_limbs()[3], slot, change)).collect();
+        // In order, a tree is built bottom up, without a search for each slot.
+        slots.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        AccountChange {
+            before: self.before.map(as_stored),
+            after: self.now.map(as_stored),
+            // An account that did not exist has no storage that could go.
+            wiped: self.wiped && self.before.is_some(),
+            storage: slots.into_iter().map(|(_, slot, change)| (*slot, *change)).collect(),
+        }
     }
 }
 
@@ -84,11 +101,25 @@ impl CachedAccount {
 /// stay here until [`Self::into_changes`].
 pub struct BlockState<P> {
     parent: P,
-    accounts: AddressMap<CachedAccount>,
+    /// Where in `accounts` an address is. Apart from the accounts, because a map of large values
+    /// moves them all whenever it grows. revm carries the place with an account that it has loaded
+    /// (as its [`AccountId`]), so that storage reads and commits need no search.
+    places: AddressMap<u32>,
+    accounts: Vec<CachedAccount>,
     code: B256Map<Bytecode>,
     /// [`DatabaseCommit`] cannot fail; an account that it has to load and cannot is reported here.
     failed: Option<StateError>,
+    /// The map of the transaction committed last, empty, for the next to use.
+    emptied: EvmState,
 }
+
+/// Accounts for which a transaction's map is kept for the next. Going through a map takes time in
+/// proportion to its room, so one transaction with many accounts must not slow down all later ones.
+const MAP_KEPT_MAX: usize = 64;
+
+/// Accounts looked at before the first of them is worked on. In order of address they are all over
+/// the memory; looking at several in a short loop lets the processor wait for all of them at once.
+const ACCOUNTS_AHEAD: usize = 32;
 
 impl<P> fmt::Debug for BlockState<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,24 +130,47 @@ impl<P> fmt::Debug for BlockState<P> {
 impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
     /// Starts on the parent state.
     pub fn new(parent: P) -> Self {
-        Self { parent, accounts: AddressMap::default(), code: B256Map::default(), failed: None }
+        Self {
+            parent,
+            places: AddressMap::default(),
+            accounts: Vec::new(),
+            code: B256Map::default(),
+            failed: None,
+            emptied: EvmState::default(),
+        }
+    }
+
+    fn place(&mut self, address: Address) -> Result<usize, StateError> {
+        let entry = match self.places.entry(address) {
+            Entry::Occupied(entry) => return Ok(*entry.get() as usize),
+            Entry::Vacant(entry) => entry,
+        };
+        let place = u32::try_from(self.accounts.len()).map_err(StateError::new)?;
+        let before = self.parent.basic_ref(address)?.map(|mut info| {
+            if let Some(code) = info.code.take().filter(|code| !code.is_empty()) {
+                self.code.entry(info.code_hash).or_insert(code);
+            }
+            account_state(&info)
+        });
+        let (now, wiped, storage) = (before, false, U256Map::default());
+        self.accounts.push(CachedAccount { address, before, now, wiped, storage });
+        entry.insert(place);
+        Ok(place as usize)
+    }
+
+    /// As [`Self::place`]; `id` says where to look first.
+    fn place_of(&mut self, address: Address, id: Option<AccountId>) -> Result<usize, StateError> {
+        match id.map(AccountId::get) {
+            Some(place) if self.accounts.get(place).is_some_and(|a| a.address == address) => {
+                Ok(place)
+            }
+            _ => self.place(address),
+        }
     }
 
     fn load(&mut self, address: Address) -> Result<&mut CachedAccount, StateError> {
-        use alloy_primitives::map::Entry;
-        Ok(match self.accounts.entry(address) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let before = self.parent.basic_ref(address)?;
-                let before = before.map(|mut info| {
-                    if let Some(code) = info.code.take().filter(|code| !code.is_empty()) {
-                        self.code.entry(info.code_hash).or_insert(code);
-                    }
-                    account_state(&info)
-                });
-                entry.insert(CachedAccount::loaded(before))
-            }
-        })
+        let place = self.place(address)?;
+        Ok(&mut self.accounts[place])
     }
 
     /// The account as the block so far left it.
@@ -126,7 +180,13 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
 
     /// Makes room for so many accounts more.
     pub fn reserve(&mut self, accounts: usize) {
+        self.places.reserve(accounts);
         self.accounts.reserve(accounts);
+    }
+
+    /// The map that [`DatabaseCommit::commit`] got last, empty.
+    pub(crate) fn take_emptied(&mut self) -> EvmState {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Makes `now` the state of the account. `wiped` drops all storage written or read before.
@@ -136,12 +196,17 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         now: Option<AccountState>,
         wiped: bool,
     ) -> Result<(), StateError> {
-        let account = self.load(address)?;
+        let place = self.place(address)?;
+        self.set_account_at(place, now, wiped);
+        Ok(())
+    }
+
+    fn set_account_at(&mut self, place: usize, now: Option<AccountState>, wiped: bool) {
+        let account = &mut self.accounts[place];
         account.now = now;
         if wiped {
             account.wipe();
         }
-        Ok(())
     }
 
     /// Makes `value` the value of the slot.
@@ -151,15 +216,22 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         slot: U256,
         value: U256,
     ) -> Result<(), StateError> {
-        let before = self.load(address)?;
-        let before = match (before.wiped, before.storage.get(&slot)) {
-            (_, Some(change)) => change.before,
-            (true, None) => U256::ZERO,
-            (false, None) => self.parent.storage_ref(address, slot)?,
-        };
-        let account = self.load(address)?;
-        account.storage.insert(slot, SlotChange { before, after: value });
+        let place = self.place(address)?;
+        self.slot_at(place, slot)?.after = value;
         Ok(())
+    }
+
+    /// The slot, read from the parent state if the block has not met it before.
+    fn slot_at(&mut self, place: usize, slot: U256) -> Result<&mut SlotChange, StateError> {
+        let CachedAccount { address, wiped, storage, .. } = &mut self.accounts[place];
+        Ok(match storage.entry(slot) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let value =
+                    if *wiped { U256::ZERO } else { self.parent.storage_ref(*address, slot)? };
+                entry.insert(SlotChange { before: value, after: value })
+            }
+        })
     }
 
     /// Makes code known that accounts of this block refer to.
@@ -167,25 +239,37 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         self.code.entry(hash).or_insert(code);
     }
 
+    fn commit_or_fail(&mut self, address: Address, account: &Account) {
+        if let Err(error) = self.commit_account(address, account) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
     fn commit_account(&mut self, address: Address, account: &Account) -> Result<(), StateError> {
         if !account.is_touched() {
             return Ok(());
         }
+        let place = self.place_of(address, account.info.account_id)?;
         if account.is_selfdestructed() {
-            return self.set_account(address, None, true);
+            self.set_account_at(place, None, true);
+            return Ok(());
         }
         let created = account.is_created();
         if account.is_empty() && !created {
             // EIP-161: a touched empty account is no account. Before Spurious Dragon, revm's
             // journal marks the ones to be kept as created or untouched.
-            return self.set_account(address, None, false);
+            self.set_account_at(place, None, false);
+            return Ok(());
         }
-        if let Some(code) = account.info.code.as_ref().filter(|code| !code.is_empty()) {
-            self.code.entry(account.info.code_hash).or_insert_with(|| code.clone());
+        let now = account_state(&account.info);
+        if self.accounts[place].now.is_none_or(|before| before.code_hash != now.code_hash)
+            && let Some(code) = account.info.code.as_ref().filter(|code| !code.is_empty())
+        {
+            self.code.entry(now.code_hash).or_insert_with(|| code.clone());
         }
-        self.set_account(address, Some(account_state(&account.info)), created)?;
+        self.set_account_at(place, Some(now), created);
         for (slot, value) in account.storage.iter().filter(|(_, value)| value.is_changed()) {
-            self.set_storage(address, *slot, value.present_value)?;
+            self.slot_at(place, *slot)?.after = value.present_value;
         }
         Ok(())
     }
@@ -200,30 +284,39 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut changes = StateChanges::default();
-        for (address, account) in &self.accounts {
-            let (before, now) = (account.before.map(as_stored), account.now.map(as_stored));
-            // An account that did not exist has no storage that could go.
-            let wiped = account.wiped && before.is_some();
-            let storage: std::collections::BTreeMap<_, _> = account
-                .storage
-                .iter()
-                .filter(|(_, change)| change.before != change.after)
-                .map(|(slot, change)| (*slot, *change))
-                .collect();
-            if before == now && !wiped && storage.is_empty() {
-                continue;
+        // Sorted by the first bytes, held beside a reference, so that sorting moves little and
+        // looks at an account only where those are equal; see `CachedAccount::change` for why.
+        let prefix = |address: &Address| address.0.first_chunk().map(|b| u64::from_be_bytes(*b));
+        let mut sorted: Vec<_> =
+            self.accounts.iter().map(|account| (prefix(&account.address), account)).collect();
+        sorted.sort_unstable_by(|a, b| (a.0, &a.1.address).cmp(&(b.0, &b.1.address)));
+        let mut code = BTreeMap::new();
+        let mut accounts = Vec::with_capacity(sorted.len());
+        for run in sorted.chunks(ACCOUNTS_AHEAD) {
+            let mut changed = [false; ACCOUNTS_AHEAD];
+            for (changed, (_, account)) in changed.iter_mut().zip(run) {
+                *changed = account.is_changed();
             }
-            let code_hash = now.map_or(KECCAK256_EMPTY, |now| now.code_hash);
-            if code_hash != KECCAK256_EMPTY
-                && before.is_none_or(|before| before.code_hash != code_hash)
-                && let Some(code) = self.code.get(&code_hash)
+            for (_, account) in
+                run.iter().zip(changed).filter_map(|(a, changed)| changed.then_some(a))
             {
-                changes.code.insert(code_hash, code.original_bytes());
+                let change = account.change();
+                self.collect_code(&change, &mut code);
+                accounts.push((account.address, change));
             }
-            changes.accounts.insert(*address, AccountChange { before, after: now, wiped, storage });
         }
-        Ok(changes)
+        Ok(StateChanges { accounts: accounts.into_iter().collect(), code })
+    }
+
+    /// Adds the code that an account has now and had not before.
+    fn collect_code(&self, change: &AccountChange, code: &mut BTreeMap<B256, Bytes>) {
+        let hash = change.after.map_or(KECCAK256_EMPTY, |after| after.code_hash);
+        if hash != KECCAK256_EMPTY
+            && change.before.is_none_or(|before| before.code_hash != hash)
+            && let Some(bytecode) = self.code.get(&hash)
+        {
+            code.insert(hash, bytecode.original_bytes());
+        }
     }
 }
 
@@ -231,7 +324,12 @@ impl<P: DatabaseRef<Error = StateError>> Database for BlockState<P> {
     type Error = StateError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        Ok(self.load(address)?.now.as_ref().map(account_info))
+        let place = self.place(address)?;
+        let info = |account: &AccountState| AccountInfo {
+            account_id: AccountId::new(place),
+            ..account_info(account)
+        };
+        Ok(self.accounts[place].now.as_ref().map(info))
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, StateError> {
@@ -247,17 +345,18 @@ impl<P: DatabaseRef<Error = StateError>> Database for BlockState<P> {
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, StateError> {
-        let account = self.load(address)?;
-        if let Some(change) = account.storage.get(&slot) {
-            return Ok(change.after);
-        }
-        if account.wiped {
-            return Ok(U256::ZERO);
-        }
-        let value = self.parent.storage_ref(address, slot)?;
-        let change = SlotChange { before: value, after: value };
-        self.load(address)?.storage.insert(slot, change);
-        Ok(value)
+        let place = self.place(address)?;
+        Ok(self.slot_at(place, slot)?.after)
+    }
+
+    fn storage_by_account_id(
+        &mut self,
+        address: Address,
+        id: AccountId,
+        slot: U256,
+    ) -> Result<U256, StateError> {
+        let place = self.place_of(address, Some(id))?;
+        Ok(self.slot_at(place, slot)?.after)
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, StateError> {
@@ -269,8 +368,8 @@ impl<P: DatabaseRef<Error = StateError>> DatabaseRef for BlockState<P> {
     type Error = StateError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        match self.accounts.get(&address) {
-            Some(account) => Ok(account.now.as_ref().map(account_info)),
+        match self.places.get(&address) {
+            Some(place) => Ok(self.accounts[*place as usize].now.as_ref().map(account_info)),
             None => self.parent.basic_ref(address),
         }
     }
@@ -284,7 +383,8 @@ impl<P: DatabaseRef<Error = StateError>> DatabaseRef for BlockState<P> {
     }
 
     fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
-        if let Some(account) = self.accounts.get(&address) {
+        if let Some(place) = self.places.get(&address) {
+            let account = &self.accounts[*place as usize];
             if let Some(change) = account.storage.get(&slot) {
                 return Ok(change.after);
             }
@@ -301,15 +401,18 @@ impl<P: DatabaseRef<Error = StateError>> DatabaseRef for BlockState<P> {
 }
 
 impl<P: DatabaseRef<Error = StateError>> DatabaseCommit for BlockState<P> {
-    fn commit(&mut self, changes: AddressMap<Account>) {
-        self.commit_iter(&mut changes.into_iter());
+    fn commit(&mut self, mut changes: EvmState) {
+        for (address, account) in changes.drain() {
+            self.commit_or_fail(address, &account);
+        }
+        if changes.capacity() <= MAP_KEPT_MAX {
+            self.emptied = changes;
+        }
     }
 
     fn commit_iter(&mut self, changes: &mut dyn Iterator<Item = (Address, Account)>) {
         for (address, account) in changes {
-            if let Err(error) = self.commit_account(address, &account) {
-                self.failed.get_or_insert(error);
-            }
+            self.commit_or_fail(address, &account);
         }
     }
 }
@@ -384,5 +487,22 @@ mod tests {
         state.set_storage(HOLDER, U256::from(1), U256::from(1)).unwrap();
         state.set_account(HOLDER, None, true).unwrap();
         assert!(state.into_changes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_id_that_names_another_account_is_not_trusted() {
+        let mut state = BlockState::new(parent());
+        let id = state.basic(HOLDER).unwrap().unwrap().account_id.unwrap();
+        let one = U256::from(1);
+        assert_eq!(state.storage_by_account_id(HOLDER, id, one).unwrap(), U256::from(7));
+        let stranger = Address::repeat_byte(2);
+        assert_eq!(state.storage_by_account_id(stranger, id, one).unwrap(), U256::ZERO);
+        let mut account = Account::default();
+        account.info.account_id = Some(id);
+        account.info.nonce = 3;
+        account.mark_touch();
+        state.commit(AddressMap::from_iter([(stranger, account)]));
+        assert_eq!(state.basic(HOLDER).unwrap().unwrap().nonce, 1);
+        assert_eq!(state.basic(stranger).unwrap().unwrap().nonce, 3);
     }
 }
