@@ -30,7 +30,7 @@ test-rust: fixtures
 test-model: ## Model-checks the parallel executor's scheduler and memory
 	$(CARGO) test --locked -p heddle-parallel --features shuttle --lib model
 
-test-clients: clients ## Runs cast, forge, ethers, viem and MetaMask against a node
+test-clients: clients ## Runs cast, forge, ethers, viem and MetaMask against a node, and looks at reports in Chromium
 	$(CARGO) build --locked --bin heddle
 	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
 
@@ -46,7 +46,7 @@ bench: clients ## Measures sequential against parallel execution
 	$(CARGO) build --release --locked --bin heddle
 	$${CARGO_TARGET_DIR:-target}/release/heddle bench $(ARGS)
 
-replay: fixtures ## Replays historical blocks: make replay [BUNDLES=DIR] [ARGS="--report out.html"]
+replay: fixtures ## Replays historical blocks: make replay [BUNDLES=DIR] [ARGS="--json --report out.html"]
 	$(CARGO) build --release --locked --bin heddle
 	$${CARGO_TARGET_DIR:-target}/release/heddle replay --repeat 5 $(ARGS) $(BUNDLES)
 

@@ -16,6 +16,8 @@
   // Long hexadecimal numbers with their middle left out.
   const brief = (text) => text.replace(/0x[0-9a-fA-F]{13,}/g, (hex) => `${hex.slice(0, 6)}…${hex.slice(-4)}`);
 
+  const cut = (text) => (text.length > 46 ? `${text.slice(0, 45)}…` : text);
+
   function html(name, attributes = {}, ...children) {
     const element = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -209,6 +211,9 @@
       body.append(row);
     }
     byId("blocks").replaceChildren(html("thead", {}, header), body);
+    // Within its own frame only: the page stays where it is.
+    const [frame, row] = [byId("blocks").parentElement, body.querySelector(".chosen")];
+    if (row) frame.scrollTop = row.offsetTop - frame.clientHeight / 2;
   }
 
   function describe(details, tx) {
@@ -279,7 +284,7 @@
     hot.forEach((entry, index) => {
       const y = index * row + 14;
       const title = entry.name ? `${entry.name} · ${entry.location}` : entry.location;
-      const label = svg("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, brief(title).slice(0, 46));
+      const label = svg("text", { x: left - 12, y: y + 4, "text-anchor": "end" }, cut(brief(title)));
       explain(label, `${title}\n${whole(entry.gas_serialised)} gas one after the other, ${entry.transactions.length} transactions, ${entry.conflicts} conflicts`);
       picture.append(label);
       const [first, last] = [entry.transactions[0], entry.transactions[entry.transactions.length - 1]];
