@@ -10,6 +10,8 @@ pub(crate) struct Clock {
     offset_s: i128,
     /// Timestamp that the next block must have.
     next: Option<u64>,
+    /// Seconds between a block and its parent, in place of the time of day.
+    interval_s: Option<u64>,
 }
 
 fn system_s() -> i128 {
@@ -47,7 +49,24 @@ impl Clock {
 
     /// The timestamp of a block on a parent with timestamp `parent`, without using it up.
     pub(crate) fn peek(&self, parent: u64) -> u64 {
-        self.next.unwrap_or_else(|| self.now()).max(parent.saturating_add(1))
+        let by_interval = || self.interval_s.map(|interval| parent.saturating_add(interval));
+        let timestamp = self.next.or_else(by_interval).unwrap_or_else(|| self.now());
+        timestamp.max(parent.saturating_add(1))
+    }
+
+    /// Lets so many seconds lie between blocks, whatever time it is; `None` follows the time again.
+    pub(crate) const fn set_interval(&mut self, interval_s: Option<u64>) {
+        self.interval_s = interval_s;
+    }
+
+    /// Makes it this time now; gives by how many seconds that moved the clock.
+    pub(crate) fn set_now(&mut self, timestamp: u64) -> Result<i128, MineError> {
+        if timestamp > u64::MAX / 2 {
+            return Err(MineError::ClockOverflow(timestamp));
+        }
+        let moved = i128::from(timestamp) - i128::from(self.now());
+        self.offset_s += moved;
+        Ok(moved)
     }
 
     /// A block with this timestamp was made.
@@ -65,6 +84,11 @@ impl Clock {
     pub(crate) const fn restore(&mut self, offset_s: i128) {
         self.offset_s = offset_s;
         self.next = None;
+    }
+
+    /// The system's time again.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -87,6 +111,27 @@ mod tests {
         assert_eq!(clock.peek(0), target);
         clock.used(target);
         assert!((target..target + 5).contains(&clock.peek(target - 1)));
+    }
+
+    #[test]
+    fn blocks_keep_their_distance_if_told_to_whatever_time_it_is() {
+        let mut clock = Clock::default();
+        clock.set_interval(Some(7));
+        assert_eq!(clock.peek(1_000), 1_007);
+        clock.set_next(2_000, 1_000).unwrap();
+        assert_eq!(clock.peek(1_000), 2_000, "what was set for the next block goes first");
+        clock.used(2_000);
+        clock.set_interval(None);
+        assert!(clock.peek(1_000) >= 2_000);
+    }
+
+    #[test]
+    fn the_time_can_be_set_in_both_directions() {
+        let mut clock = Clock::default();
+        let now = clock.now();
+        assert!((-1_001..=-1_000).contains(&clock.set_now(now - 1_000).unwrap()));
+        assert!((now - 1_000..now - 990).contains(&clock.now()));
+        assert!(clock.set_now(u64::MAX).is_err());
     }
 
     #[test]

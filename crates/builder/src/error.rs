@@ -11,6 +11,14 @@ pub enum MineError {
     /// A block that somebody else made breaks a rule.
     #[error("the block is invalid: {0}")]
     Refused(String),
+    /// There are not so many blocks.
+    #[error("the chain cannot go back by {depth} blocks: it has {head}")]
+    TooDeep {
+        /// Asked for.
+        depth: u64,
+        /// Number of the head.
+        head: u64,
+    },
     /// Timestamps only grow.
     #[error("timestamp {timestamp} is not after the head's, {head}")]
     TimestampTooOld {

@@ -3,47 +3,43 @@
 use alloy_primitives::Address;
 use heddle_chain::{Chain, State};
 use heddle_chainspec::{ChainSpec, SpecId};
-use heddle_evm::{AccountState, StateChanges, StateError};
+use heddle_evm::{StateChanges, StateError};
 use heddle_pool::{AccountReader, PoolFork, PoolRules, SenderState, StateError as PoolStateError};
 use revm::DatabaseRef;
 
 /// Accounts as the pool wants to know them.
-pub(crate) struct Accounts<'a>(pub(crate) &'a State);
+pub(crate) struct Accounts<'a> {
+    pub(crate) state: &'a State,
+    /// Whether code keeps an account from sending.
+    pub(crate) code_may_send: bool,
+}
 
 impl AccountReader for Accounts<'_> {
     fn account(&self, address: Address) -> Result<SenderState, PoolStateError> {
-        sender_state(self.0, address).map_err(|error| PoolStateError(error.to_string()))
+        self.sender_state(address).map_err(|error| PoolStateError(error.to_string()))
     }
 }
 
-fn sender_state(state: &State, address: Address) -> Result<SenderState, StateError> {
-    match state.account(address)? {
-        Some(account) => sender_state_of(state, &account),
-        None => Ok(SenderState {
-            nonce: 0,
-            balance: Default::default(),
-            has_non_delegation_code: false,
-        }),
+impl Accounts<'_> {
+    fn sender_state(&self, address: Address) -> Result<SenderState, StateError> {
+        let account = self.state.account(address)?.unwrap_or_default();
+        // EIP-3607 as amended by EIP-7702: an account with code other than a delegation cannot send.
+        let code = self.state.code_by_hash_ref(account.code_hash)?;
+        Ok(SenderState {
+            nonce: account.nonce,
+            balance: account.balance,
+            has_non_delegation_code: !self.code_may_send && !code.is_empty() && !code.is_eip7702(),
+        })
     }
-}
 
-fn sender_state_of(state: &State, account: &AccountState) -> Result<SenderState, StateError> {
-    // EIP-3607 as amended by EIP-7702: an account with code other than a delegation cannot send.
-    let code = state.code_by_hash_ref(account.code_hash)?;
-    Ok(SenderState {
-        nonce: account.nonce,
-        balance: account.balance,
-        has_non_delegation_code: !code.is_empty() && !code.is_eip7702(),
-    })
-}
-
-/// The accounts that a block changed, after it.
-pub(crate) fn changed_accounts(
-    state: &State,
-    changes: &StateChanges,
-) -> Result<Vec<(Address, SenderState)>, StateError> {
-    let changed = changes.accounts.iter().filter(|(_, change)| change.before != change.after);
-    changed.map(|(address, _)| Ok((*address, sender_state(state, *address)?))).collect()
+    /// The accounts that a block changed, after it.
+    pub(crate) fn changed(
+        &self,
+        changes: &StateChanges,
+    ) -> Result<Vec<(Address, SenderState)>, StateError> {
+        let changed = changes.accounts.iter().filter(|(_, change)| change.before != change.after);
+        changed.map(|(address, _)| Ok((*address, self.sender_state(*address)?))).collect()
+    }
 }
 
 /// The rules that a transaction for the next block must obey.

@@ -5,12 +5,12 @@ use crate::{
     clock::Clock,
     head_follower::{Accounts, pool_rules},
     shared::{PendingCache, Shared},
-    worker::{Command, Worker},
+    worker::{Alteration, Command, Worker},
 };
 use alloy_consensus::transaction::Recovered;
-use alloy_primitives::{Address, Bytes, TxHash, U256};
-use heddle_chain::{Chain, ChainBlock, Imported, ProducedBlock};
-use heddle_evm::Block;
+use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
+use heddle_chain::{Chain, ChainBlock, Imported, ProducedBlock, State};
+use heddle_evm::{Block, BlockState, RecoveredTransaction, StateError};
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
@@ -72,7 +72,8 @@ impl Miner {
             interval: Mutex::new(config.interval),
             woken: AtomicBool::new(false),
             coinbase: RwLock::new(config.coinbase),
-            gas_limit: config.gas_limit,
+            gas_limit: RwLock::new(config.gas_limit),
+            next: Mutex::default(),
             extra_data: config.extra_data,
             submissions: AtomicU64::new(0),
             pending: Mutex::new(None),
@@ -115,7 +116,9 @@ impl Miner {
     ) -> Vec<Result<TxHash, PoolError>> {
         let latest = |address| {
             use heddle_pool::AccountReader;
-            Accounts(&self.shared.chain.latest_state()).account(address)
+            let chain = &self.shared.chain;
+            let code_may_send = chain.spec().code_may_send();
+            Accounts { state: &chain.latest_state(), code_may_send }.account(address)
         };
         let results = self.shared.pool.add_many(txs, &latest, origin);
         if results.iter().any(Result::is_ok) {
@@ -226,7 +229,80 @@ impl Miner {
 
     /// The gas limit that the configuration fixes for new blocks, if it does.
     pub fn gas_limit_configured(&self) -> Option<u64> {
-        self.shared.gas_limit
+        *self.shared.gas_limit.read()
+    }
+
+    /// Gives new blocks this gas limit from now on.
+    pub fn set_gas_limit(&self, gas_limit: u64) {
+        *self.shared.gas_limit.write() = Some(gas_limit);
+        self.changed();
+    }
+
+    /// Gives the fees of new blocks to this address from now on.
+    pub fn set_coinbase(&self, coinbase: Address) {
+        *self.shared.coinbase.write() = coinbase;
+        self.changed();
+    }
+
+    /// Gives the next block this base fee, in place of the one that follows from its parent.
+    pub async fn set_next_base_fee(&self, base_fee: u64) -> Result<(), MineError> {
+        self.shared.next.lock().base_fee = Some(base_fee);
+        self.ask(|reply| Command::RulesChanged { reply }).await?
+    }
+
+    /// What PREVRANDAO gives in the next block.
+    pub fn set_next_prev_randao(&self, prev_randao: B256) {
+        self.shared.next.lock().prev_randao = Some(prev_randao);
+        self.changed();
+    }
+
+    /// Seconds between blocks, in place of the time of day.
+    pub fn set_timestamp_interval(&self, interval_s: Option<u64>) {
+        self.shared.clock.lock().set_interval(interval_s);
+        self.changed();
+    }
+
+    /// Makes it this time now, in seconds since 1970; gives by how many that moved the clock.
+    pub fn set_time(&self, timestamp: u64) -> Result<i128, MineError> {
+        self.shared.clock.lock().set_now(timestamp)
+    }
+
+    /// The pending block is not what it was.
+    fn changed(&self) {
+        self.shared.submissions.fetch_add(1, Ordering::Release);
+    }
+
+    /// Alters the state as no transaction could; see [`Chain::alter`].
+    pub async fn alter(
+        &self,
+        change: impl FnOnce(&mut BlockState<State>) -> Result<(), StateError> + Send + 'static,
+    ) -> Result<(), MineError> {
+        let change = Alteration(Box::new(change));
+        self.ask(|reply| Command::Alter { change, reply }).await?
+    }
+
+    /// Takes the last `depth` blocks off the chain; waiting transactions are dropped.
+    pub async fn rollback(&self, depth: u64) -> Result<(), MineError> {
+        self.ask(|reply| Command::Rollback { depth, reply }).await?
+    }
+
+    /// Puts other blocks in the place of the last ones, each with the given transactions.
+    pub async fn reorganise(
+        &self,
+        blocks: Vec<Vec<RecoveredTransaction>>,
+    ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
+        self.ask(|reply| Command::Reorganise { blocks, reply }).await?
+    }
+
+    /// Goes back to genesis: blocks, alterations, snapshots, waiting transactions and what was set
+    /// for the clock and the next block are gone.
+    pub async fn reset(&self) -> Result<(), MineError> {
+        self.ask(|reply| Command::Reset { reply }).await?
+    }
+
+    /// The snapshots that can be gone back to: id, block number, block hash.
+    pub async fn snapshots(&self) -> Result<Vec<(U256, u64, B256)>, MineError> {
+        self.ask(|reply| Command::Snapshots { reply }).await
     }
 
     /// Extra data of new blocks.

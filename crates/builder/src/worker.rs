@@ -1,13 +1,21 @@
 //! The thread that makes blocks.
 
-use crate::{MineError, head_follower::Accounts, head_follower::changed_accounts, shared::Shared};
+use crate::{
+    MineError,
+    head_follower::Accounts,
+    shared::{NextBlock, Shared},
+};
 use alloy_primitives::{B256, TxHash, U256};
-use heddle_chain::{ChainBlock, ImportError, ImportStatus, Imported, ProducedBlock};
-use heddle_evm::{Block, SkippedTransaction, TransactionError};
+use heddle_chain::{ChainBlock, ImportError, ImportStatus, Imported, ProducedBlock, State};
+use heddle_evm::{
+    Block, BlockState, RecoveredTransaction, SkippedTransaction, StateChanges, StateError,
+    TransactionError,
+};
 use heddle_pool::PooledTx;
 use revm::context::result::InvalidTransaction;
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc,
         atomic::Ordering,
@@ -26,6 +34,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Snapshots remembered; the oldest is forgotten first.
 const SNAPSHOTS_MAX: usize = 65_536;
 
+type Change = dyn FnOnce(&mut BlockState<State>) -> Result<(), StateError> + Send;
+
+/// A change of the state that no transaction makes.
+pub(crate) struct Alteration(pub(crate) Box<Change>);
+
+impl fmt::Debug for Alteration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alteration")
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Command {
     /// There may be something to mine.
@@ -40,6 +59,28 @@ pub(crate) enum Command {
     Import {
         block: Box<Block>,
         reply: oneshot::Sender<Result<Imported, MineError>>,
+    },
+    /// What transactions for the next block must obey has changed.
+    RulesChanged {
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
+    Alter {
+        change: Alteration,
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
+    Rollback {
+        depth: u64,
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
+    Reorganise {
+        blocks: Vec<Vec<RecoveredTransaction>>,
+        reply: oneshot::Sender<Result<Vec<Arc<ChainBlock>>, MineError>>,
+    },
+    Reset {
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
+    Snapshots {
+        reply: oneshot::Sender<Vec<(U256, u64, B256)>>,
     },
     Snapshot {
         reply: oneshot::Sender<U256>,
@@ -56,6 +97,7 @@ struct Snapshot {
     number: u64,
     hash: B256,
     clock_offset_s: i128,
+    altered: Option<Arc<StateChanges>>,
 }
 
 #[derive(Debug)]
@@ -112,6 +154,12 @@ impl Worker {
                 let _ = reply.send(self.mine_count(count, interval_s, timestamp));
             }
             Command::Import { block, reply } => drop(reply.send(self.import(*block))),
+            Command::RulesChanged { reply } => drop(reply.send(self.reread_pool())),
+            Command::Alter { change, reply } => drop(reply.send(self.alter(change))),
+            Command::Rollback { depth, reply } => drop(reply.send(self.rollback(depth))),
+            Command::Reorganise { blocks, reply } => drop(reply.send(self.reorganise(blocks))),
+            Command::Reset { reply } => drop(reply.send(self.reset())),
+            Command::Snapshots { reply } => drop(reply.send(self.list_snapshots())),
             Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
             Command::Stop => {}
@@ -211,11 +259,13 @@ impl Worker {
         let elapsed = produced.profile.elapsed;
         let block = self.shared.chain.commit(produced)?;
         self.shared.clock.lock().used(block.header.timestamp);
+        *self.shared.next.lock() = NextBlock::default();
         let rules = self.shared.rules();
         let mined: Vec<TxHash> =
             block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect();
         let state = self.shared.chain.latest_state();
-        match changed_accounts(&state, &changes) {
+        let code_may_send = self.shared.chain.spec().code_may_send();
+        match (Accounts { state: &state, code_may_send }).changed(&changes) {
             Ok(changed) => self.shared.pool.on_new_head(rules, changed, &mined),
             Err(error) => {
                 tracing::error!(%error, "the pool could not follow the new head; reading it anew");
@@ -248,10 +298,71 @@ impl Worker {
 
     fn reread_pool(&self) -> Result<(), MineError> {
         let state = self.shared.chain.latest_state();
-        let reread = self.shared.pool.on_state_replaced(self.shared.rules(), &Accounts(&state));
-        reread.map_err(|error| {
-            MineError::Chain(heddle_evm::StateError::new(error.to_string()).into())
-        })
+        let code_may_send = self.shared.chain.spec().code_may_send();
+        let accounts = Accounts { state: &state, code_may_send };
+        let reread = self.shared.pool.on_state_replaced(self.shared.rules(), &accounts);
+        // The pending block is not what it was.
+        self.shared.submissions.fetch_add(1, Ordering::Release);
+        reread.map_err(|error| MineError::Chain(StateError::new(error.to_string()).into()))
+    }
+
+    /// What waited may be executable now.
+    fn alter(&mut self, change: Alteration) -> Result<(), MineError> {
+        self.shared.chain.alter(change.0)?;
+        self.reread_pool()?;
+        self.mine_pending();
+        Ok(())
+    }
+
+    fn unwind(&self, depth: u64) -> Result<(), MineError> {
+        let head = self.shared.chain.head().number();
+        let number = head.checked_sub(depth).ok_or(MineError::TooDeep { depth, head })?;
+        self.shared.chain.unwind_to(number)?;
+        self.shared.pool.clear();
+        self.reread_pool()
+    }
+
+    fn rollback(&mut self, depth: u64) -> Result<(), MineError> {
+        self.unwind(depth)?;
+        self.forget_snapshots();
+        Ok(())
+    }
+
+    fn reorganise(
+        &mut self,
+        blocks: Vec<Vec<RecoveredTransaction>>,
+    ) -> Result<Vec<Arc<ChainBlock>>, MineError> {
+        self.unwind(blocks.len() as u64)?;
+        self.forget_snapshots();
+        let made = blocks.into_iter().map(|transactions| {
+            let produced = self.shared.produce_of(transactions)?;
+            if let Some(skipped) = produced.skipped.first() {
+                return Err(MineError::Refused(skipped.reason.to_string()));
+            }
+            self.commit(produced)
+        });
+        made.collect()
+    }
+
+    /// Those of blocks that are gone.
+    fn forget_snapshots(&mut self) {
+        let head = self.shared.chain.head().number();
+        self.snapshots.retain(|_, snapshot| snapshot.number <= head);
+    }
+
+    fn reset(&mut self) -> Result<(), MineError> {
+        self.shared.chain.unwind_to(0)?;
+        self.shared.chain.restore_altered(None);
+        self.shared.clock.lock().reset();
+        *self.shared.next.lock() = NextBlock::default();
+        self.snapshots.clear();
+        self.shared.pool.clear();
+        self.reread_pool()
+    }
+
+    fn list_snapshots(&self) -> Vec<(U256, u64, B256)> {
+        let snapshots = self.snapshots.iter();
+        snapshots.map(|(id, snapshot)| (*id, snapshot.number, snapshot.hash)).collect()
     }
 
     /// Drops transactions from the pool that execution found to be invalid for good; gives how
@@ -279,7 +390,9 @@ impl Worker {
         let id = U256::from(self.snapshots_taken);
         self.snapshots_taken += 1;
         let clock_offset_s = self.shared.clock.lock().offset_s();
-        let snapshot = Snapshot { number: head.number(), hash: head.hash(), clock_offset_s };
+        let altered = self.shared.chain.altered();
+        let snapshot =
+            Snapshot { number: head.number(), hash: head.hash(), clock_offset_s, altered };
         self.snapshots.insert(id, snapshot);
         if self.snapshots.len() > SNAPSHOTS_MAX {
             self.snapshots.pop_first();
@@ -295,6 +408,7 @@ impl Worker {
             return Ok(false);
         }
         self.shared.chain.unwind_to(snapshot.number)?;
+        self.shared.chain.restore_altered(snapshot.altered.clone());
         self.shared.clock.lock().restore(snapshot.clock_offset_s);
         self.snapshots.split_off(&id);
         self.shared.pool.clear();

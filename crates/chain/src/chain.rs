@@ -5,6 +5,7 @@ use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
+use heddle_evm::StateChanges;
 use heddle_parallel::{ParallelExecutor, Profile};
 use heddle_store::{BlockBatch, Store};
 use heddle_trie::AccountProof;
@@ -19,6 +20,10 @@ const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zer
 
 /// Blocks whose execution profile is kept: some 50 bytes a run, so 2 MB for a full block.
 const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("is not zero");
+
+/// Blocks before which the state was altered that are remembered: such alterations are made by hand
+/// or by a test, one account or slot at a time.
+const ALTERED_BLOCKS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
 
 /// Head changes a subscriber may be behind before it loses some (and is told so).
 const EVENTS_MAX: usize = 256;
@@ -36,7 +41,18 @@ pub struct ChainEvent {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) block: Arc<ChainBlock>,
+    /// As the block left it.
+    pub(crate) base: State,
+    /// What was altered since.
+    pub(crate) altered: Option<Arc<StateChanges>>,
+    /// Both together: what everybody sees.
     pub(crate) state: State,
+}
+
+impl Head {
+    pub(crate) fn new(block: Arc<ChainBlock>, state: State) -> Self {
+        Self { block, base: state.clone(), altered: None, state }
+    }
 }
 
 /// The canonical chain. Shared as `Arc<Chain>`.
@@ -52,6 +68,8 @@ pub struct Chain {
     pub(crate) changing: Mutex<()>,
     blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
     pub(crate) profiles: Mutex<LruCache<B256, Arc<Profile>>>,
+    /// By the hash of the block that started from it.
+    pub(crate) altered_before: Mutex<LruCache<B256, Arc<StateChanges>>>,
     events: broadcast::Sender<ChainEvent>,
 }
 
@@ -89,6 +107,7 @@ impl Chain {
             changing: Mutex::new(()),
             blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
             profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
+            altered_before: Mutex::new(LruCache::new(ALTERED_BLOCKS_MAX)),
             events: broadcast::channel(EVENTS_MAX).0,
         })
     }
@@ -97,7 +116,7 @@ impl Chain {
         let state = State::new(Arc::new(store.latest()?), code.clone());
         let number = state.view().number();
         let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
-        Ok(Head { block: Arc::new(block), state })
+        Ok(Head::new(Arc::new(block), state))
     }
 
     fn load_block(store: &Store, number: u64) -> Result<Option<ChainBlock>, ChainError> {
@@ -285,12 +304,16 @@ impl Chain {
         self.events.subscribe()
     }
 
+    pub(crate) fn put_head(&self, head: Head) {
+        *self.head.write() = Arc::new(head);
+    }
+
     /// Makes a committed block the head. Only under `changing`.
     pub(crate) fn advance(&self, block: Arc<ChainBlock>) -> Result<(), ChainError> {
         let state = State::new(Arc::new(self.store.latest()?), self.code.clone());
         let former = {
             let mut head = self.head.write();
-            std::mem::replace(&mut *head, Arc::new(Head { block: block.clone(), state }))
+            std::mem::replace(&mut *head, Arc::new(Head::new(block.clone(), state)))
         };
         self.blocks.lock().put(former.block.number(), former.block.clone());
         // Nobody listening is fine.

@@ -20,6 +20,9 @@ pub enum ChainError {
     /// There is no such block on the canonical chain.
     #[error("block {0} not found")]
     UnknownBlock(u64),
+    /// The parent of a block is not on the canonical chain.
+    #[error("parent {0} not found")]
+    UnknownParent(B256),
     /// The parallel executor and the sequential one disagree: a bug in one of them. The block counts
     /// as not executed.
     #[error("the parallel and the sequential execution of block {0} differ")]

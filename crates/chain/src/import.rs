@@ -85,7 +85,7 @@ impl Chain {
 
         let head = self.head_and_state();
         if block.header.parent_hash == head.block.hash() {
-            let executed = self.execute_and_verify(block, &head.state, head.state.view())?;
+            let executed = self.execute_and_verify(block, &head.base, head.base.view())?;
             self.append(executed)?;
             return done(ImportStatus::Head);
         }

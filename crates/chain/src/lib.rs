@@ -17,6 +17,7 @@
 //! executing means (`evm`, `parallel`). Proof-of-work seals are not verified by anybody: whoever
 //! imports blocks from before the merge must trust where they come from.
 
+mod alter;
 mod block;
 mod chain;
 mod error;

@@ -34,6 +34,17 @@ pub struct BlockAttributes {
     pub parent_beacon_block_root: B256,
     /// At most 32 bytes.
     pub extra_data: Bytes,
+    /// In place of the base fee that follows from the parent.
+    pub base_fee: Option<u64>,
+}
+
+/// What a block is made on.
+struct Ground<'a, R> {
+    block: &'a ChainBlock,
+    state: &'a State,
+    /// What was altered in the state since the block.
+    altered: Option<Arc<StateChanges>>,
+    nodes: R,
 }
 
 /// A block that was executed and sealed but is not on the chain.
@@ -51,6 +62,8 @@ pub struct ProducedBlock {
     pub changes: Arc<StateChanges>,
     /// The state after it.
     pub state: State,
+    /// What was altered in the state of the parent before; part of `changes`.
+    altered: Option<Arc<StateChanges>>,
     trie: TrieUpdates,
 }
 
@@ -69,7 +82,9 @@ impl Chain {
             gas_limit: attributes.gas_limit,
             extra_data: attributes.extra_data.clone(),
             difficulty: U256::ZERO,
-            base_fee_per_gas: spec.next_base_fee(parent),
+            base_fee_per_gas: spec
+                .next_base_fee(parent)
+                .map(|fee| attributes.base_fee.unwrap_or(fee)),
             excess_blob_gas: spec.next_excess_blob_gas(parent, timestamp),
             parent_beacon_block_root: cancun.then_some(attributes.parent_beacon_block_root),
             withdrawals_root: spec
@@ -87,9 +102,13 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
     ) -> Result<ProducedBlock, ChainError> {
         let head = self.head_and_state();
-        let nodes = head.state.view();
-        let skip = InvalidTransactions::Skip;
-        self.produce_on(&head.block, &head.state, nodes, attributes, offered, skip)
+        let ground = Ground {
+            block: &head.block,
+            state: &head.state,
+            altered: head.altered.clone(),
+            nodes: head.base.view(),
+        };
+        self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
     }
 
     /// As [`Self::produce`], on any block of the chain that is not too far back for its trie
@@ -103,19 +122,19 @@ impl Chain {
     ) -> Result<ProducedBlock, ChainError> {
         let block = self.block_by_number(parent)?.ok_or(ChainError::UnknownBlock(parent))?;
         let scratch = self.scratch_at(parent)?;
-        let nodes = scratch.nodes();
-        self.produce_on(&block, scratch.state(), &nodes, attributes, offered, invalid)
+        let (state, nodes) = (scratch.state(), scratch.nodes());
+        let ground = Ground { block: &block, state, altered: None, nodes };
+        self.produce_on(ground, attributes, offered, invalid)
     }
 
     fn produce_on<R: NodeReader<Error = StoreError>>(
         &self,
-        parent_block: &ChainBlock,
-        parent_state: &State,
-        nodes: &R,
+        ground: Ground<'_, R>,
         attributes: &BlockAttributes,
         offered: Vec<RecoveredTransaction>,
         invalid: InvalidTransactions,
     ) -> Result<ProducedBlock, ChainError> {
+        let Ground { block: parent_block, state: parent_state, altered, nodes } = ground;
         let parent = &parent_block.header;
         let timestamp = attributes.timestamp;
         if timestamp <= parent.timestamp {
@@ -138,9 +157,13 @@ impl Chain {
             },
         )?;
         metrics::histogram!("chain_execute_seconds").record(started.elapsed());
-        let output = executed.output;
+        let mut output = executed.output;
+        if let Some(altered) = &altered {
+            // The stored state knows nothing of it yet.
+            output.changes = (**altered).clone().then(output.changes);
+        }
         let started = Instant::now();
-        let (root, trie) = state_root(nodes, &output.changes).map_err(StoreError::from)?;
+        let (root, trie) = state_root(&nodes, &output.changes).map_err(StoreError::from)?;
         metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
         let transactions = without_skipped(offered, &output.skipped);
         self.seal(&mut header, root, &transactions, &output);
@@ -154,6 +177,8 @@ impl Chain {
             parent_block.total_difficulty,
         ));
         let changes = Arc::new(changes);
+        // Of the whole change only what comes after the alterations is new to this state, and the
+        // rest says what it says already.
         let state = parent_state.with_changes(changes.clone());
         Ok(ProducedBlock {
             block,
@@ -161,6 +186,7 @@ impl Chain {
             requests,
             profile: Arc::new(executed.profile),
             changes,
+            altered,
             state,
             trie,
         })
@@ -217,6 +243,9 @@ impl Chain {
         metrics::histogram!("chain_commit_seconds").record(started.elapsed());
         metrics::gauge!("chain_head_number").set(block.number() as f64);
         self.profiles.lock().put(block.hash(), produced.profile);
+        if let Some(altered) = produced.altered {
+            self.remember_altered(block.hash(), altered);
+        }
         self.advance(block.clone())?;
         Ok(block)
     }

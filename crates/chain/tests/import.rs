@@ -35,6 +35,7 @@ fn child(chain: &Chain, seconds: u64, beneficiary: u8) -> Block {
         }],
         parent_beacon_block_root: B256::ZERO,
         extra_data: Bytes::new(),
+        base_fee: None,
     };
     chain.produce(&attributes, Vec::new()).expect("it is possible").block.to_block()
 }

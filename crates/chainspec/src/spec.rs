@@ -37,6 +37,7 @@ pub struct ChainSpec {
     /// The number of the first proof-of-stake block, where there is one.
     merge_block: Option<u64>,
     blob_schedule: BlobSchedule,
+    code_may_send: bool,
 }
 
 impl ChainSpec {
@@ -65,7 +66,7 @@ impl ChainSpec {
         validation::check(&genesis)?;
         let merge_block = merge::first_proof_of_stake_block(&genesis)?;
         let blob_schedule = BlobSchedule::from_config(&genesis.config)?;
-        Ok(Self { genesis, allocation, merge_block, blob_schedule })
+        Ok(Self { genesis, allocation, merge_block, blob_schedule, code_may_send: false })
     }
 
     /// The same rules with proof of stake from block `number` on: for a chain whose file gives a terminal total
@@ -73,6 +74,18 @@ impl ChainSpec {
     pub fn with_merge_block(mut self, number: u64) -> Self {
         self.merge_block = Some(number);
         self
+    }
+
+    /// The same rules without EIP-3607, so that accounts with code may send: for development chains, whose clients act
+    /// in the name of any account.
+    pub fn with_code_senders(mut self) -> Self {
+        self.code_may_send = true;
+        self
+    }
+
+    /// Whether accounts with code may send transactions.
+    pub const fn code_may_send(&self) -> bool {
+        self.code_may_send
     }
 
     /// The chain id of EIP-155.
@@ -180,6 +193,7 @@ impl ChainSpec {
             env.cfg_env.set_spec_and_mainnet_gas_params(spec);
             env.cfg_env.gas_params.override_gas(EIP_1283_GAS);
         }
+        env.cfg_env.disable_eip3607 = self.code_may_send;
         env
     }
 }

@@ -4,6 +4,7 @@ use crate::{ChainSource, NodeConfig, NodeError};
 use alloy_primitives::B256;
 use heddle_builder::{Miner, MinerConfig};
 use heddle_chain::{Chain, GenesisBlock};
+use heddle_chainspec::ChainSpec;
 use heddle_parallel::ParallelExecutor;
 use heddle_pool::PoolLimits;
 use heddle_rpc::{RpcServer, RpcServerHandle};
@@ -29,7 +30,10 @@ impl Node {
         if let Some(address) = config.metrics {
             start_metrics(address)?;
         }
-        let spec = config.chain.spec.clone();
+        let mut spec = config.chain.spec.clone();
+        if config.rpc.dev {
+            spec = Arc::new(ChainSpec::clone(&spec).with_code_senders());
+        }
         let genesis = GenesisBlock::new(&spec)?;
         let store = match &config.datadir {
             None => Store::in_memory(&genesis.identity(&spec))?,

@@ -1,8 +1,10 @@
 //! The accounts that the node signs for: the development keys, which everybody knows.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
-use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxEip4844Variant};
+use alloy_consensus::{
+    EthereumTxEnvelope, SignableTransaction, TxEip4844Variant, transaction::Recovered,
+};
 use alloy_dyn_abi::TypedData;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip7594::BlobTransactionSidecarVariant;
@@ -10,6 +12,7 @@ use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256};
 use alloy_rpc_types_eth::{FillTransaction, Transaction, TransactionRequest};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
+use heddle_evm::RecoveredTransaction;
 use heddle_pool::PoolTransaction;
 use parking_lot::Mutex;
 
@@ -27,7 +30,18 @@ pub(crate) struct Accounts {
     signers: Vec<PrivateKeySigner>,
     /// Held from choosing a nonce until the pool has the transaction. Otherwise two calls get the same one.
     nonces: Mutex<()>,
+    impersonated: Mutex<Impersonated>,
 }
+
+/// Accounts whose transactions need no signature.
+#[derive(Debug, Default)]
+struct Impersonated {
+    accounts: BTreeSet<Address>,
+    all: bool,
+}
+
+/// Most accounts that are impersonated by name at a time.
+const IMPERSONATED_MAX: usize = 10_000;
 
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,12 +52,52 @@ impl fmt::Debug for Accounts {
 
 impl Accounts {
     pub(crate) fn new(signers: Vec<PrivateKeySigner>) -> Self {
-        Self { signers, nonces: Mutex::new(()) }
+        Self { signers, nonces: Mutex::new(()), impersonated: Mutex::default() }
     }
 
-    /// `eth_accounts`.
+    /// `eth_accounts`: those with a key, then those that are impersonated.
     pub(crate) fn addresses(&self) -> Vec<Address> {
-        self.signers.iter().map(PrivateKeySigner::address).collect()
+        let mut addresses: Vec<_> = self.signers.iter().map(PrivateKeySigner::address).collect();
+        let impersonated = self.impersonated.lock();
+        let others = impersonated.accounts.iter().filter(|address| !addresses.contains(address));
+        let others: Vec<Address> = others.copied().collect();
+        addresses.extend(others);
+        addresses
+    }
+
+    /// `anvil_impersonateAccount`.
+    pub(crate) fn impersonate(&self, address: Address) -> Result<(), Failure> {
+        let mut impersonated = self.impersonated.lock();
+        if impersonated.accounts.len() >= IMPERSONATED_MAX {
+            return Err(Failure::Limit(format!(
+                "{IMPERSONATED_MAX} accounts are impersonated; stop some, or use anvil_autoImpersonateAccount"
+            )));
+        }
+        impersonated.accounts.insert(address);
+        Ok(())
+    }
+
+    /// `anvil_stopImpersonatingAccount`.
+    pub(crate) fn stop_impersonating(&self, address: Address) {
+        self.impersonated.lock().accounts.remove(&address);
+    }
+
+    /// `anvil_autoImpersonateAccount`.
+    pub(crate) fn impersonate_all(&self, on: bool) {
+        self.impersonated.lock().all = on;
+    }
+
+    fn is_impersonated(&self, address: Address) -> bool {
+        let impersonated = self.impersonated.lock();
+        impersonated.all || impersonated.accounts.contains(&address)
+    }
+
+    /// Whether transactions can be sent in the name of this account.
+    fn can_send(&self, address: Address) -> Result<(), Failure> {
+        if self.is_impersonated(address) {
+            return Ok(());
+        }
+        self.signer(address).map(drop)
     }
 
     fn signer(&self, address: Address) -> Result<&PrivateKeySigner, Failure> {
@@ -69,11 +123,20 @@ impl Accounts {
     }
 
     fn sign(&self, from: Address, transaction: Unsigned) -> Result<Envelope, Failure> {
+        if self.signer(from).is_err() && self.is_impersonated(from) {
+            return Ok(transaction.into_signed(stand_in(from)).into());
+        }
         let signer = self.signer(from)?;
         let signature =
             signer.sign_hash_sync(&transaction.signature_hash()).map_err(Failure::server)?;
         Ok(transaction.into_signed(signature).into())
     }
+}
+
+/// In place of a signature that nobody can make. It belongs to the account alone, so that the transactions of two
+/// accounts never have the same hash.
+fn stand_in(from: Address) -> Signature {
+    Signature::new(U256::from_be_slice(from.as_slice()), U256::ONE, false)
 }
 
 /// r, s, and v as 27 or 28.
@@ -84,14 +147,41 @@ fn bytes(signature: Signature) -> Bytes {
 /// `eth_sendTransaction`.
 pub(crate) fn send(context: &Context, request: TransactionRequest) -> Result<B256, Failure> {
     let from = sender(&request)?;
-    context.accounts.signer(from)?;
+    context.accounts.can_send(from)?;
     let request = fill(context, request)?;
     let _nonces = context.accounts.nonces.lock();
     let request = with_nonce(context, request)?;
     let signed = context.accounts.sign(from, build(request)?)?;
     let signed = PoolTransaction::try_from(signed)
         .map_err(|_| Failure::server("missing sidecar in blob transaction"))?;
-    transactions::submit(context, signed)
+    transactions::submit_recovered(context, Recovered::new_unchecked(signed, from))
+}
+
+/// `eth_sendUnsignedTransaction`, on development chains only: from any account, with no signature.
+pub(crate) fn send_unsigned(
+    context: &Context,
+    request: TransactionRequest,
+) -> Result<B256, Failure> {
+    let from = sender(&request)?;
+    let request = fill(context, request)?;
+    let _nonces = context.accounts.nonces.lock();
+    let unsigned = build(with_nonce(context, request)?)?;
+    let signed: Envelope = unsigned.into_signed(stand_in(from)).into();
+    let signed = PoolTransaction::try_from(signed)
+        .map_err(|_| Failure::server("missing sidecar in blob transaction"))?;
+    transactions::submit_recovered(context, Recovered::new_unchecked(signed, from))
+}
+
+/// A transaction of one of the accounts as a block has it, everything filled in that is missing.
+pub(crate) fn signed(
+    context: &Context,
+    request: TransactionRequest,
+) -> Result<RecoveredTransaction, Failure> {
+    let from = sender(&request)?;
+    context.accounts.can_send(from)?;
+    let request = with_nonce(context, fill(context, request)?)?;
+    let signed = context.accounts.sign(from, build(request)?)?;
+    Ok(Recovered::new_unchecked(signed.into(), from))
 }
 
 /// `eth_signTransaction`. Fills in what is missing, where geth insists on everything.
@@ -100,7 +190,7 @@ pub(crate) fn sign(
     request: TransactionRequest,
 ) -> Result<FillTransaction<RpcTransaction>, Failure> {
     let from = sender(&request)?;
-    context.accounts.signer(from)?;
+    context.accounts.can_send(from)?;
     let request = with_nonce(context, fill(context, request)?)?;
     let signed = context.accounts.sign(from, build(request)?)?;
     Ok(reply(signed, from))
@@ -120,7 +210,7 @@ pub(crate) fn fill_only(
 
 fn reply(signed: Envelope, from: Address) -> FillTransaction<RpcTransaction> {
     let raw = signed.encoded_2718().into();
-    let transaction = alloy_consensus::transaction::Recovered::new_unchecked(signed.into(), from);
+    let transaction = Recovered::new_unchecked(signed.into(), from);
     FillTransaction { raw, tx: Transaction::from_transaction(transaction, Default::default()) }
 }
 

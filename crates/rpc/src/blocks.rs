@@ -1,7 +1,10 @@
 //! Blocks and what is counted in them.
 
+use std::sync::Arc;
+
 use alloy_eips::Encodable2718;
 use alloy_primitives::{Bytes, U64};
+use alloy_rpc_types_eth::Header;
 use heddle_evm::Receipt;
 
 use crate::{
@@ -22,6 +25,21 @@ pub(crate) fn block(
         return convert::pending_block(&found, full).map(Some);
     }
     Ok(Some(BlockReply::Sealed(Box::new(convert::block(&found, full)))))
+}
+
+/// `eth_getHeaderByNumber` and `eth_getHeaderByHash`.
+pub(crate) fn header(context: &Context, block: BlockParam) -> Result<Option<Header>, Failure> {
+    let block = context.block(block)?;
+    Ok(block.map(|block| Header::from_consensus(block.header.clone(), None, None)))
+}
+
+/// `debug_setHead`: takes the blocks after this one off the chain.
+pub(crate) async fn set_head(context: Arc<Context>, number: U64) -> Result<(), Failure> {
+    let (number, head) = (number.to::<u64>(), context.chain.head().number());
+    let depth = head.checked_sub(number).ok_or_else(|| {
+        Failure::server(format!("block {number} is after the newest one, {head}"))
+    })?;
+    context.miner.rollback(depth).await.map_err(Failure::server)
 }
 
 /// `eth_getBlockTransactionCountBy…`.

@@ -26,6 +26,8 @@ pub(crate) struct Context {
     pub(crate) traces: HeavyWork,
     pub(crate) limits: RpcLimits,
     pub(crate) dev: bool,
+    /// Tells this run of the node from others.
+    pub(crate) instance: B256,
 }
 
 /// A block that a parameter names and that exists.
@@ -48,6 +50,7 @@ impl Context {
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
             traces: HeavyWork::new(limits.traces_max, limits.traces_waiting_max),
             dev: config.dev,
+            instance: B256::random(),
             limits,
             chain,
             pool,
@@ -155,7 +158,7 @@ pub(crate) mod testing {
 
     /// A development chain in memory that mines only when asked, as the methods see it.
     pub(crate) fn dev_context(limits: RpcLimits) -> Arc<Context> {
-        let spec = Arc::new(ChainSpec::dev());
+        let spec = Arc::new(ChainSpec::dev().with_code_senders());
         let genesis = GenesisBlock::new(&spec).unwrap();
         let store = Store::in_memory(&genesis.identity(&spec)).unwrap();
         let executor = ParallelExecutor::new(1).unwrap();

@@ -1,5 +1,6 @@
 //! The table of methods: name, how many parameters at most, how they are read, what answers.
 
+mod dev;
 mod traces;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
@@ -13,7 +14,6 @@ use crate::{
     call::{self, CallRequest},
     capabilities,
     context::Context,
-    dev,
     errors::Failure,
     estimate, fees, logs,
     params::{Args, Argument, BlockNumber, BlockParam, Index, Number},
@@ -226,6 +226,8 @@ impl Table<'_> {
             |(_, full)| *full,
             |context, (block, full)| blocks::block(context, block, full),
         )?;
+        self.either("eth_getHeaderByNumber", 1, number, pending, blocks::header)?;
+        self.either("eth_getHeaderByHash", 1, hash, pending, blocks::header)?;
         self.heavy("eth_getBlockReceipts", 1, only, blocks::receipts)?;
         self.either(
             "eth_getBlockTransactionCountByNumber",
@@ -440,6 +442,9 @@ impl Table<'_> {
     }
 
     fn raw(&mut self) -> Result<(), RpcError> {
+        // Blocks that break a rule are refused and not kept.
+        self.light("debug_getBadBlocks", 0, |_, _| Ok(Vec::<()>::new()))?;
+        self.waiting("debug_setHead", 1, only, blocks::set_head)?;
         self.heavy("debug_getRawHeader", 1, only, blocks::raw_header)?;
         self.heavy("debug_getRawBlock", 1, only, blocks::raw_block)?;
         self.heavy("debug_getRawReceipts", 1, only, blocks::raw_receipts)?;
@@ -447,37 +452,6 @@ impl Table<'_> {
             let hash: B256 = args.required()?;
             Ok(transactions::raw_by_hash(context, hash)?.unwrap_or_default())
         })
-    }
-
-    fn steering(&mut self) -> Result<(), RpcError> {
-        self.waiting("evm_mine", 1, |args| args.or(dev::MineOptions::default()), dev::mine)?;
-        self.waiting("anvil_mine", 2, dev::parse_many, |context, (blocks, interval)| {
-            dev::mine_many(context, blocks, interval)
-        })?;
-        self.alias(&["hardhat_mine"], "anvil_mine")?;
-        self.waiting("evm_snapshot", 0, |_| Ok(()), |context, ()| dev::snapshot(context))?;
-        self.alias(&["anvil_snapshot"], "evm_snapshot")?;
-        self.waiting("evm_revert", 1, only, dev::revert)?;
-        self.alias(&["anvil_revert"], "evm_revert")?;
-        self.light("evm_increaseTime", 1, |context, args| {
-            dev::increase_time(context, args.required()?)
-        })?;
-        self.alias(&["anvil_increaseTime"], "evm_increaseTime")?;
-        self.light("evm_setNextBlockTimestamp", 1, |context, args| {
-            dev::set_next_timestamp(context, args.required()?)
-        })?;
-        self.alias(&["anvil_setNextBlockTimestamp"], "evm_setNextBlockTimestamp")?;
-        self.light("evm_setAutomine", 1, |context, args| {
-            context.miner.set_automine(args.required()?);
-            Ok(())
-        })?;
-        self.alias(&["anvil_setAutomine"], "evm_setAutomine")?;
-        self.light("anvil_getAutomine", 0, |context, _| Ok(context.miner.automine()))?;
-        self.alias(&["hardhat_getAutomine"], "anvil_getAutomine")?;
-        self.light("evm_setIntervalMining", 1, |context, args| {
-            dev::set_interval(context, args.required()?)
-        })?;
-        self.alias(&["anvil_setIntervalMining"], "evm_setIntervalMining")
     }
 }
 

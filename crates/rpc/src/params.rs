@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use alloy_primitives::{Address, B256, Bytes, U256, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, hex};
 use jsonrpsee::types::Params;
 use serde::{
     Deserialize,
@@ -214,6 +214,12 @@ pub(crate) fn quantity(text: &str) -> Result<u64, String> {
         return Err("invalid hex string".to_owned());
     }
     u64::from_str_radix(digits, 16).map_err(|_| "hex number > 64 bits".to_owned())
+}
+
+impl Argument for U64 {
+    fn parse(json: &str) -> Result<Self, String> {
+        quantity(&string(json)?).map(Self::from)
+    }
 }
 
 /// An index into a block, as a hex quantity.

@@ -176,6 +176,7 @@ fn build_on(
         withdrawals: attributes.withdrawals.unwrap_or_default(),
         parent_beacon_block_root: attributes.parent_beacon_block_root.unwrap_or_default(),
         extra_data: extra_data.unwrap_or_else(|| context.miner.extra_data().clone()),
+        base_fee: None,
     };
     let blobs_max = context
         .chain

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alloy_consensus::{Transaction as _, transaction::SignerRecoverable};
+use alloy_consensus::{
+    Transaction as _,
+    transaction::{Recovered, SignerRecoverable},
+};
 use alloy_eips::{Decodable2718, Encodable2718};
 use alloy_primitives::{B256, Bytes};
 use heddle_pool::{Origin, PoolTransaction};
@@ -97,7 +100,15 @@ pub(crate) fn submit(context: &Context, transaction: PoolTransaction) -> Result<
         // The pool knows which signatures the fork allows.
         .try_into_recovered_unchecked()
         .map_err(|_| Failure::server("invalid sender: invalid transaction v, r, s values"))?;
-    Ok(context.miner.submit(recovered, Origin::Local)?)
+    submit_recovered(context, recovered)
+}
+
+/// Hands a transaction whose sender is known to the pool.
+pub(crate) fn submit_recovered(
+    context: &Context,
+    transaction: Recovered<PoolTransaction>,
+) -> Result<B256, Failure> {
+    Ok(context.miner.submit(transaction, Origin::Local)?)
 }
 
 /// `eth_sendRawTransactionSync` (EIP-7966): answers with the receipt.

@@ -69,4 +69,92 @@ impl StateChanges {
     pub fn is_empty(&self) -> bool {
         self.accounts.is_empty()
     }
+
+    /// The change that this and then `later` make together. `later` starts where this ends.
+    #[must_use]
+    pub fn then(mut self, later: Self) -> Self {
+        for (address, change) in later.accounts {
+            let change = match self.accounts.remove(&address) {
+                Some(earlier) => earlier.then(change),
+                None => change,
+            };
+            if change.before != change.after || change.wiped || !change.storage.is_empty() {
+                self.accounts.insert(address, change);
+            }
+        }
+        self.code.extend(later.code);
+        self
+    }
+}
+
+impl AccountChange {
+    fn then(self, later: Self) -> Self {
+        // An account that did not exist has no storage that could go.
+        let wiped = (self.wiped || later.wiped) && self.before.is_some();
+        let mut storage = if later.wiped { BTreeMap::new() } else { self.storage };
+        for (slot, change) in later.storage {
+            let before = match storage.get(&slot) {
+                _ if wiped => U256::ZERO,
+                Some(earlier) => earlier.before,
+                None => change.before,
+            };
+            storage.insert(slot, SlotChange { before, after: change.after });
+        }
+        storage.retain(|_, change| change.before != change.after);
+        Self { before: self.before, after: later.after, wiped, storage }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Address = Address::repeat_byte(1);
+
+    fn account(nonce: u64) -> Option<AccountState> {
+        Some(AccountState { nonce, ..AccountState::default() })
+    }
+
+    fn change(
+        (before, after): (Option<AccountState>, Option<AccountState>),
+        wiped: bool,
+        slots: &[(u64, u64, u64)],
+    ) -> StateChanges {
+        let word = U256::from::<u64>;
+        let slot = |(slot, before, after): &(u64, u64, u64)| {
+            (word(*slot), SlotChange { before: word(*before), after: word(*after) })
+        };
+        let storage = slots.iter().map(slot).collect();
+        let change = AccountChange { before, after, wiped, storage };
+        StateChanges { accounts: [(ADDRESS, change)].into(), code: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_the_later_change_takes_back_is_no_change() {
+        let there = change((account(1), account(2)), false, &[(1, 5, 6)]);
+        let back = change((account(2), account(1)), false, &[(1, 6, 5)]);
+        assert!(there.then(back).is_empty());
+    }
+
+    #[test]
+    fn slots_of_both_changes_count_from_where_the_earlier_one_began() {
+        let first = change((account(1), account(2)), false, &[(1, 5, 6), (2, 0, 1)]);
+        let second = change((account(2), account(3)), false, &[(1, 6, 7), (3, 8, 9)]);
+        let both = change((account(1), account(3)), false, &[(1, 5, 7), (2, 0, 1), (3, 8, 9)]);
+        assert_eq!(first.then(second), both);
+    }
+
+    #[test]
+    fn a_wipe_forgets_the_earlier_slots_and_lasts() {
+        let write = change((account(1), account(1)), false, &[(1, 5, 6)]);
+        let wipe = change((account(1), account(2)), true, &[(2, 0, 3)]);
+        let wiped = change((account(1), account(2)), true, &[(2, 0, 3)]);
+        assert_eq!(write.then(wipe.clone()), wiped);
+        let after = change((account(2), account(2)), false, &[(1, 0, 4), (2, 3, 0)]);
+        assert_eq!(wipe.then(after), change((account(1), account(2)), true, &[(1, 0, 4)]));
+        // What did not exist before leaves nothing that could be wiped.
+        let create = change((None, account(1)), false, &[(1, 0, 6)]);
+        let wipe = change((account(1), None), true, &[]);
+        assert!(create.then(wipe).is_empty());
+    }
 }

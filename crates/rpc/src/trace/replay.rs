@@ -40,12 +40,9 @@ impl<'a> Replay<'a> {
         if header.number == 0 {
             return Err(Failure::server("genesis is not traceable"));
         }
-        let parent = chain
-            .number_by_hash(header.parent_hash)?
-            .ok_or_else(|| Failure::server(format!("parent {} not found", header.parent_hash)))?;
         let env = rules.evm_env(header);
         let context = block_context(header, &block.ommers, block.withdrawals.as_deref());
-        let parent = chain.state_at(parent)?;
+        let parent = chain.state_before(block)?;
         let steps = BlockTransition::begin(rules, env.clone(), context, parent.clone())
             .map_err(Failure::server)?;
         Ok(Self { parent, steps, env, transactions: &block.transactions, next: 0 })

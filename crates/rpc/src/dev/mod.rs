@@ -1,8 +1,14 @@
-//! Steering a development chain: when blocks are made, what time it is, and back again.
+//! Steering a development chain: when blocks are made, what time it is, and back again; and in the modules below, what
+//! is in its state and on it.
+
+pub(crate) mod chain;
+pub(crate) mod state;
+pub(crate) mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
 use alloy_primitives::U256;
+use heddle_chain::ChainBlock;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -17,6 +23,16 @@ use crate::{
 pub(crate) struct MineOptions {
     timestamp: Option<u64>,
     blocks: Option<u64>,
+}
+
+impl MineOptions {
+    const fn timestamp(self) -> Option<u64> {
+        self.timestamp
+    }
+
+    fn blocks(self) -> u64 {
+        self.blocks.unwrap_or(1)
+    }
 }
 
 impl Argument for MineOptions {
@@ -61,7 +77,7 @@ pub(crate) async fn mine(
     context: Arc<Context>,
     options: MineOptions,
 ) -> Result<&'static str, Failure> {
-    mine_blocks(&context, options.blocks.unwrap_or(1), None, options.timestamp).await?;
+    mine_blocks(&context, options.blocks(), None, options.timestamp()).await?;
     Ok("0x0")
 }
 
@@ -69,7 +85,8 @@ pub(crate) async fn mine(
 pub(crate) fn parse_many(args: &mut Args<'_>) -> Result<(u64, Option<u64>), Failure> {
     let blocks = args.or(Number(1))?;
     let interval: Option<Number> = args.optional()?;
-    Ok((blocks.0, interval.map(|interval| interval.0)))
+    // Clients that were told no interval say 0.
+    Ok((blocks.0, interval.map(|interval| interval.0).filter(|interval| *interval > 0)))
 }
 
 /// `anvil_mine`, `hardhat_mine`.
@@ -78,7 +95,8 @@ pub(crate) async fn mine_many(
     blocks: u64,
     interval_s: Option<u64>,
 ) -> Result<(), Failure> {
-    mine_blocks(&context, blocks, interval_s, None).await
+    mine_blocks(&context, blocks, interval_s, None).await?;
+    Ok(())
 }
 
 async fn mine_blocks(
@@ -86,15 +104,14 @@ async fn mine_blocks(
     blocks: u64,
     interval_s: Option<u64>,
     timestamp: Option<u64>,
-) -> Result<(), Failure> {
+) -> Result<Vec<Arc<ChainBlock>>, Failure> {
     let most = context.limits.mined_blocks_max;
     if blocks > most {
         return Err(Failure::Limit(format!(
             "{blocks} blocks are more than the {most} that one call may mine"
         )));
     }
-    context.miner.mine(blocks, interval_s, timestamp).await.map_err(Failure::server)?;
-    Ok(())
+    context.miner.mine(blocks, interval_s, timestamp).await.map_err(Failure::server)
 }
 
 /// `evm_snapshot`.
@@ -118,6 +135,17 @@ pub(crate) fn set_next_timestamp(context: &Context, timestamp: Number) -> Result
     context.miner.set_next_timestamp(timestamp.0).map_err(Failure::server)
 }
 
+/// `evm_setTime`: by how many seconds that moved the clock.
+pub(crate) fn set_time(context: &Context, timestamp: Number) -> Result<i64, Failure> {
+    let moved = context.miner.set_time(timestamp.0).map_err(Failure::server)?;
+    Ok(i64::try_from(moved).unwrap_or(i64::MAX))
+}
+
+/// `anvil_setNextBlockBaseFeePerGas`.
+pub(crate) async fn set_base_fee(context: Arc<Context>, fee: Number) -> Result<(), Failure> {
+    context.miner.set_next_base_fee(fee.0).await.map_err(Failure::server)
+}
+
 /// `evm_setIntervalMining`: 0 switches it off.
 pub(crate) fn set_interval(context: &Context, interval: Seconds) -> Result<(), Failure> {
     let interval = (!interval.0.is_zero()).then_some(interval.0);
@@ -125,30 +153,4 @@ pub(crate) fn set_interval(context: &Context, interval: Seconds) -> Result<(), F
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn evm_mine_takes_a_time_or_an_object() {
-        let options = |timestamp, blocks| Ok(MineOptions { timestamp, blocks });
-        assert_eq!(MineOptions::parse("1700000000"), options(Some(1_700_000_000), None));
-        assert_eq!(MineOptions::parse(r#""0x10""#), options(Some(16), None));
-        assert_eq!(MineOptions::parse(r#"{"blocks":5}"#), options(None, Some(5)));
-        assert_eq!(
-            MineOptions::parse(r#"{"timestamp":"0x10","blocks":null}"#),
-            options(Some(16), None)
-        );
-        assert!(MineOptions::parse(r#"{"blocks":-5}"#).is_err());
-        assert!(MineOptions::parse("true").is_err());
-    }
-
-    #[test]
-    fn intervals_may_be_fractions_of_a_second_but_not_negative() {
-        assert_eq!(Seconds::parse("1"), Ok(Seconds(Duration::from_secs(1))));
-        assert_eq!(Seconds::parse("0.25"), Ok(Seconds(Duration::from_millis(250))));
-        assert_eq!(Seconds::parse(r#""0x2""#), Ok(Seconds(Duration::from_secs(2))));
-        for wrong in ["-1", "1e300", "[]", r#""soon""#] {
-            assert!(Seconds::parse(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;
