@@ -24,7 +24,7 @@ test: lint test-rust test-model test-clients ## Runs everything: lints, unit and
 test-fast: ## Runs the unit and property tests of the crates, without real clients
 	HEDDLE_GAUNTLET_BLOCKS=600 $(CARGO) test --workspace --locked
 
-test-rust: fixtures
+test-rust: fixtures clients
 	$(CARGO) test --workspace --locked
 
 test-model: ## Model-checks the parallel executor's scheduler and memory

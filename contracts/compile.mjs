@@ -15,6 +15,10 @@ const solc = createRequire(join(here, "../tests/package.json"))("solc");
 /** What is built: the oldest fork that can run it, and the contract it creates, whose code is compiled for the same fork. */
 const CONTRACTS = {
   TestToken: { evmVersion: "byzantium" },
+  Collectible: { evmVersion: "cancun" },
+  Dao: { evmVersion: "cancun" },
+  LendingMarket: { evmVersion: "cancun" },
+  SwapPool: { evmVersion: "cancun" },
   GauntletByzantium: { evmVersion: "byzantium", child: "GauntletChild" },
   GauntletConstantinople: { evmVersion: "constantinople", child: "GauntletChild" },
   Gauntlet: { evmVersion: "cancun", child: "GauntletChild" },

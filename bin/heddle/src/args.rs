@@ -1,13 +1,17 @@
 //! The command line.
 
 use alloy_primitives::Address;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use heddle_node::Apis;
-use heddle_workload::WorkloadKind;
+use heddle_workload::{WorkloadKind, WorkloadOptions};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -97,24 +101,66 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// transfers, erc20, uniswap-v2 or chain-erc20 [default: all of them].
-    #[arg(long, value_name = "NAME")]
+    /// A workload, or several after one another [default: all].
+    ///
+    /// Independent: transfers; erc20 (one token); uniswap (V3, a pool for each); uniswap-v2 (500
+    /// pools).
+    /// Mixed: hybrid (60/20/20 % of gas of transfers, ERC-20 and Uniswap V3); mixed-defi
+    /// (zipf-distributed users over 20 pools, 40 tokens, lending, mints, votes; one in ten fails).
+    /// Hot spots: nft-mint (one counter); dao-vote (a few tallies); lending (one market).
+    /// Chains, each transaction needing the one before: chain-erc20; chain-uniswap.
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = PossibleValuesParser::new(WorkloadKind::ALL.map(WorkloadKind::name))
+            .try_map(|name| WorkloadKind::from_str(&name)),
+        verbatim_doc_comment
+    )]
     pub(crate) workload: Vec<WorkloadKind>,
     /// Transactions in the block [default: about one gigagas].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) txs: Option<u32>,
+    /// Accounts among which hybrid and mixed-defi draw.
+    #[arg(long, value_name = "N", default_value_t = WorkloadOptions::ACCOUNTS as u32, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) accounts: u32,
+    /// Share of hybrid's senders and receivers that are drawn from its hot accounts, one in a
+    /// hundred of all; 0 to 1.
+    #[arg(long, value_name = "R", default_value_t = 0.0, value_parser = ratio)]
+    pub(crate) hot_ratio: f64,
+    /// The same seed gives the same block.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Threads that execute the block [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
     /// How often each side runs; medians are shown.
     #[arg(long, value_name = "K", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) repeat: u16,
+    /// Makes the first read of every account and slot of a run wait for this many microseconds, as
+    /// on a disk, on all sides; what the waits came to is shown.
+    #[arg(long, value_name = "US", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) cold_read_us: Option<u32>,
+    /// Also measures what a sequential and a parallel run take in memory at most, each in a process
+    /// of its own.
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Where npm put Uniswap's packages; only the Uniswap workloads need them.
+    /// Where npm put Uniswap's packages; only the Uniswap workloads and hybrid need them.
     #[arg(long, value_name = "DIR", default_value = "tests/node_modules")]
     pub(crate) node_modules: PathBuf,
+    /// Runs one side once and prints what memory it took: what --memory starts.
+    #[arg(long, value_name = "SIDE", hide = true)]
+    pub(crate) memory_of: Option<MemorySide>,
+}
+
+/// As [`heddle_workload::Side`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MemorySide {
+    Sequential,
+    Parallel,
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +306,14 @@ pub(crate) struct DataDir {
 /// A day between blocks is more than anybody waits for; the bound keeps the arithmetic safe.
 const BLOCK_TIME_MAX_S: f64 = 86_400.0;
 
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(format!("{text} is not between 0 and 1"));
+    }
+    Ok(ratio)
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
     if !(0.001..=BLOCK_TIME_MAX_S).contains(&seconds) {
@@ -293,6 +347,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Heddle::command().debug_assert();
+    }
+
+    #[test]
+    fn a_ratio_is_between_nothing_and_all() {
+        assert_eq!(ratio("0.3"), Ok(0.3));
+        for wrong in ["-0.1", "1.01", "NaN", "half"] {
+            assert!(ratio(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,29 +1,45 @@
 //! `heddle bench`
 
-use crate::args::Bench;
+use crate::args::{Bench, MemorySide};
 use anyhow::{Context, bail};
 use heddle_node::workers_by_default;
 use heddle_parallel::ParallelExecutor;
-use heddle_workload::{Measurement, Workload, WorkloadKind, measure};
+use heddle_workload::{
+    ColdRead, MeasureOptions, Measurement, MemoryUse, Side, Workload, WorkloadKind,
+    WorkloadOptions, measure,
+};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
     let workers = args.workers.map_or_else(workers_by_default, usize::from);
     let executor = ParallelExecutor::new(workers).context("cannot start the workers")?;
     let kinds = if args.workload.is_empty() { &WorkloadKind::ALL[..] } else { &args.workload };
+    if let Some(side) = args.memory_of {
+        return print_memory_of(args, kinds[0], &executor, side);
+    }
+    let cold_read = args
+        .cold_read_us
+        .map(|target| ColdRead::calibrate(Duration::from_micros(u64::from(target))));
+    let options = MeasureOptions { repeat: usize::from(args.repeat), cold_read };
     if !args.json {
-        print_head();
+        print_head(args, cold_read);
     }
     let mut identical = true;
     for kind in kinds {
-        let txs = args.txs.map_or_else(|| kind.default_size(), |txs| txs as usize);
-        let workload = Workload::new(*kind, txs, &args.node_modules)?;
-        let measured = measure(kind.name(), &workload, &executor, usize::from(args.repeat))?;
-        identical &= measured.identical;
+        let row = bench_one(args, *kind, &executor, &options)?;
+        identical &= row.measured.identical;
         if args.json {
-            println!("{}", serde_json::to_string(&measured)?);
+            println!("{}", serde_json::to_string(&row)?);
         } else {
-            print_row(&measured);
+            print_row(&row);
         }
+        std::io::stdout().flush()?;
     }
     if !identical {
         bail!("a parallel result differed from the sequential one");
@@ -31,11 +47,120 @@ pub(crate) fn run(args: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_head() {
-    println!(
-        "{:<12} {:>7} {:>7} {:>10} {:>14} {:>12} {:>8} {:>9} {:>9} {:>9}",
+/// One line of output.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    measured: Measurement,
+    #[serde(flatten)]
+    memory: Option<Memory>,
+}
+
+/// What a run added to the process's memory at most, in bytes.
+#[derive(Debug, Serialize)]
+struct Memory {
+    sequential_memory: u64,
+    parallel_memory: u64,
+    memory_ratio: f64,
+}
+
+fn bench_one(
+    args: &Bench,
+    kind: WorkloadKind,
+    executor: &ParallelExecutor,
+    options: &MeasureOptions,
+) -> anyhow::Result<Row> {
+    let progress = ProgressBar::new_spinner().with_message(format!("{kind}: setting up"));
+    progress.enable_steady_tick(Duration::from_millis(100));
+    let workload = set_up(args, kind)?;
+    // Nothing else may run while the clock does.
+    progress.disable_steady_tick();
+    progress.set_message(format!("{kind}: measuring"));
+    progress.tick();
+    let measured = measure(&workload, executor, options)?;
+    drop(workload);
+    progress.set_message(format!("{kind}: measuring memory"));
+    progress.tick();
+    let memory = if args.memory { Some(memory(args, kind)?) } else { None };
+    progress.finish_and_clear();
+    Ok(Row { measured, memory })
+}
+
+fn set_up(args: &Bench, kind: WorkloadKind) -> anyhow::Result<Workload> {
+    let options = WorkloadOptions {
+        transactions: args.txs.map(|txs| txs as usize),
+        accounts: args.accounts as usize,
+        hot_ratio: args.hot_ratio,
+        seed: args.seed,
+        node_modules: args.node_modules.clone(),
+    };
+    Ok(Workload::new(kind, &options)?)
+}
+
+fn memory(args: &Bench, kind: WorkloadKind) -> anyhow::Result<Memory> {
+    let sequential_memory = memory_of(args, kind, "sequential")?;
+    let parallel_memory = memory_of(args, kind, "parallel")?;
+    let memory_ratio = parallel_memory as f64 / sequential_memory as f64;
+    Ok(Memory { sequential_memory, parallel_memory, memory_ratio })
+}
+
+/// Starts this program anew to run one side once.
+fn memory_of(args: &Bench, kind: WorkloadKind, side: &str) -> anyhow::Result<u64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("bench")
+        .args(["--memory-of", side, "--workload", kind.name()])
+        .args(["--accounts", &args.accounts.to_string()])
+        .args(["--hot-ratio", &args.hot_ratio.to_string()])
+        .args(["--seed", &args.seed.to_string()])
+        .arg("--node-modules")
+        .arg(&args.node_modules)
+        // What the set-up freed must not serve the run unseen.
+        .env("MIMALLOC_PURGE_DELAY", "0")
+        .stderr(Stdio::inherit());
+    for (name, value) in [
+        ("--txs", args.txs.map(|txs| txs.to_string())),
+        ("--workers", args.workers.map(|workers| workers.to_string())),
+    ] {
+        if let Some(value) = value {
+            command.args([name, &value]);
+        }
+    }
+    let output = command.output().context("cannot start a process to measure memory in")?;
+    if !output.status.success() {
+        bail!("the process that measures memory failed");
+    }
+    let used: MemoryUse = serde_json::from_slice(&output.stdout)
+        .context("the process that measures memory gave no answer")?;
+    Ok(used.added())
+}
+
+fn print_memory_of(
+    args: &Bench,
+    kind: WorkloadKind,
+    executor: &ParallelExecutor,
+    side: MemorySide,
+) -> anyhow::Result<()> {
+    let workload = set_up(args, kind)?;
+    let side = match side {
+        MemorySide::Sequential => Side::Sequential,
+        MemorySide::Parallel => Side::Parallel,
+    };
+    let used = MemoryUse::of(&workload, executor, side)?;
+    let used = used.context("this system does not tell a process's peak of memory")?;
+    println!("{}", serde_json::to_string(&used)?);
+    Ok(())
+}
+
+fn print_head(args: &Bench, cold_read: Option<ColdRead>) {
+    if let Some(read) = cold_read {
+        println!("first reads wait for {:.1} µs on average", read.measured().as_secs_f64() * 1e6);
+    }
+    print!(
+        "{:<13} {:>7} {:>6} {:>7} {:>9} {:>13} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8}",
         "workload",
         "txs",
+        "Mgas",
         "workers",
         "bare ms",
         "sequential ms",
@@ -43,15 +168,21 @@ fn print_head() {
         "speed-up",
         "over bare",
         "conflicts",
+        "again",
         "Mgas/s"
     );
+    if args.memory {
+        print!(" {:>8} {:>8} {:>6}", "seq MB", "par MB", "memory");
+    }
+    println!();
 }
 
-fn print_row(measured: &Measurement) {
-    println!(
-        "{:<12} {:>7} {:>7} {:>10.1} {:>14.1} {:>12.1} {:>7.2}x {:>8.2}x {:>9} {:>9.0}{}",
+fn print_row(Row { measured, memory }: &Row) {
+    print!(
+        "{:<13} {:>7} {:>6.0} {:>7} {:>9.1} {:>13.1} {:>11.1} {:>7.2}x {:>8.2}x {:>9} {:>9} {:>8.0}",
         measured.workload,
         measured.txs,
+        measured.gas as f64 / 1e6,
         measured.workers,
         measured.bare_ms,
         measured.sequential_ms,
@@ -59,7 +190,17 @@ fn print_row(measured: &Measurement) {
         measured.speedup,
         measured.speedup_over_bare,
         measured.conflicts,
-        measured.gas_per_second / 1e6,
-        if measured.identical { "" } else { "  RESULTS DIFFER" }
+        measured.reexecutions,
+        measured.gas_per_second / 1e6
     );
+    if let Some(memory) = memory {
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        print!(
+            " {:>8.0} {:>8.0} {:>5.2}x",
+            megabytes(memory.sequential_memory),
+            megabytes(memory.parallel_memory),
+            memory.memory_ratio
+        );
+    }
+    println!("{}", if measured.identical { "" } else { "  RESULTS DIFFER" });
 }

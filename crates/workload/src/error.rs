@@ -17,13 +17,19 @@ pub enum WorkloadError {
     /// A block of the set-up or of the workload cannot be executed.
     #[error(transparent)]
     Execution(#[from] ExecutionError),
-    /// A transaction that must succeed did not.
-    #[error("transaction {index} of the {stage} failed")]
-    Failed {
+    /// A transaction of the set-up, all of which must succeed, did not.
+    #[error("transaction {index} of a set-up block failed")]
+    SetUpFailed {
         /// Where in its block.
         index: usize,
-        /// Which block.
-        stage: &'static str,
+    },
+    /// The measured block is not what it is meant to be.
+    #[error("{actual} of the block's transactions failed, {expected} were made to")]
+    Failures {
+        /// Transactions that were made to fail.
+        expected: usize,
+        /// Transactions that did.
+        actual: usize,
     },
     /// The system refuses threads.
     #[error("cannot start workers: {0}")]

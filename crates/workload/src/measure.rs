@@ -1,13 +1,22 @@
 //! Sequential against parallel, in one process, alternating.
+//!
+//! Three sides run the same block on the same state in memory:
+//!
+//! - *bare*: what anybody would write first with revm, one reused EVM that transacts and commits
+//!   into a `CacheDB`. It leaves no receipts and no change set.
+//! - *sequential*: the reference executor, [`execute_block`]: one reused EVM, and receipts with
+//!   blooms, system calls, requests and the block's net change of state. It is the opponent,
+//!   because it produces the same things.
+//! - *parallel*: the executor that is measured.
+//!
+//! The clock of each includes freeing what it used on the way (the `CacheDB` of the bare loop,
+//! maps of cached state, versions); what a side gives back is freed after its clock has stopped.
 
-use crate::{Workload, WorkloadError};
+use crate::{ColdRead, ColdState, Workload, WorkloadError};
 use alloy_evm::ToTxEnv;
-use heddle_evm::{ExecutionError, execute_block};
-use heddle_parallel::ParallelExecutor;
-use revm::{
-    Context, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext, database::CacheDB,
-    database_interface::WrapDatabaseRef,
-};
+use heddle_evm::{BlockOutput, ExecutionError, ParentState, execute_block};
+use heddle_parallel::{ExecutedBlock, ParallelExecutor};
+use revm::{Context, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext, database::CacheDB};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -24,12 +33,11 @@ pub struct Measurement {
     pub workers: usize,
     /// How often each was run.
     pub repeat: usize,
-    /// A bare loop: one reused EVM that transacts and commits into a `CacheDB` over the same
-    /// state. No receipts, no change set, nothing around the transactions.
+    /// The bare loop.
     pub bare_ms: f64,
-    /// The reference executor: receipts, system calls, change set.
+    /// The reference executor.
     pub sequential_ms: f64,
-    /// The parallel executor: the same results.
+    /// The parallel executor.
     pub parallel_ms: f64,
     /// `sequential_ms / parallel_ms`.
     pub speedup: f64,
@@ -45,59 +53,139 @@ pub struct Measurement {
     pub gas_per_second: f64,
     /// Transactions a second of the parallel executor.
     pub tps: f64,
+    /// How long a cold read took, in microseconds; left out where state is in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cold_read_us: Option<f64>,
 }
 
-/// Measures a workload `repeat` times (at least once), sequential and parallel in turn.
-pub fn measure(
-    name: &'static str,
-    workload: &Workload,
-    executor: &ParallelExecutor,
-    repeat: usize,
-) -> Result<Measurement, WorkloadError> {
-    let repeat = repeat.max(1);
-    let input = workload.input();
-    let (mut bare, mut sequential, mut parallel) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut identical, mut gas, mut conflicts, mut reexecutions) = (true, 0, 0, 0);
-    for _ in 0..repeat {
-        bare.push(timed(|| run_bare(workload))?.1);
-        let (expected, time) = timed(|| execute_block(&workload.spec, &workload.state, &input))?;
-        sequential.push(time);
-        let (executed, time) = timed(|| executor.execute(&workload.spec, &workload.state, &input))?;
-        parallel.push(time);
-        identical &= executed.output == expected;
-        gas = expected.gas_used;
-        conflicts = executed.profile.conflicts.len();
-        reexecutions = executed.profile.reexecutions();
-        if let Some(index) = expected.receipts.iter().position(|receipt| !receipt.status()) {
-            return Err(WorkloadError::Failed { index, stage: "workload" });
+/// How to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeasureOptions {
+    /// How often each side runs, at least once.
+    pub repeat: usize,
+    /// What reading takes the first time; nothing but memory if not given. Every run of every side
+    /// starts with everything cold.
+    pub cold_read: Option<ColdRead>,
+}
+
+/// One of the two executors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The reference executor.
+    Sequential,
+    /// The parallel one.
+    Parallel,
+}
+
+impl Side {
+    /// Runs the block once.
+    pub(crate) fn run(
+        self,
+        workload: &Workload,
+        executor: &ParallelExecutor,
+    ) -> Result<BlockOutput, ExecutionError> {
+        let (spec, state, input) = (&workload.spec, &workload.state, workload.input());
+        match self {
+            Self::Sequential => execute_block(spec, state, &input),
+            Self::Parallel => Ok(executor.execute(spec, state, &input)?.output),
         }
     }
-    let (bare_ms, sequential_ms, parallel_ms) =
-        (median(&mut bare), median(&mut sequential), median(&mut parallel));
+}
+
+/// Times of all three sides.
+#[derive(Debug, Default)]
+struct Times {
+    bare: Vec<f64>,
+    sequential: Vec<f64>,
+    parallel: Vec<f64>,
+}
+
+/// Measures a workload: the sides in turn, as often as asked.
+///
+/// # Errors
+/// If the block cannot be executed, or is not what the workload is meant to be.
+pub fn measure(
+    workload: &Workload,
+    executor: &ParallelExecutor,
+    options: &MeasureOptions,
+) -> Result<Measurement, WorkloadError> {
+    let mut times = Times::default();
+    let mut identical = true;
+    let mut last = round(workload, executor, options, &mut times, &mut identical)?;
+    for _ in 1..options.repeat {
+        last = round(workload, executor, options, &mut times, &mut identical)?;
+    }
+    let ExecutedBlock { output, profile } = last;
+    let [bare_ms, sequential_ms, parallel_ms] =
+        [&mut times.bare, &mut times.sequential, &mut times.parallel].map(|times| median(times));
     let txs = workload.transactions.len();
     Ok(Measurement {
-        workload: name,
+        workload: workload.kind.name(),
         txs,
-        gas,
+        gas: output.gas_used,
         workers: executor.workers(),
-        repeat,
+        repeat: times.bare.len(),
         bare_ms,
         sequential_ms,
         parallel_ms,
         speedup: sequential_ms / parallel_ms,
         speedup_over_bare: bare_ms / parallel_ms,
-        conflicts,
-        reexecutions,
+        conflicts: profile.conflicts.len(),
+        reexecutions: profile.reexecutions(),
         identical,
-        gas_per_second: gas as f64 / parallel_ms * 1_000.0,
+        gas_per_second: output.gas_used as f64 / parallel_ms * 1_000.0,
         tps: txs as f64 / parallel_ms * 1_000.0,
+        cold_read_us: options.cold_read.map(|read| read.measured().as_secs_f64() * 1e6),
     })
 }
 
-fn timed<T>(run: impl FnOnce() -> Result<T, ExecutionError>) -> Result<(T, f64), ExecutionError> {
+/// All three once.
+fn round(
+    workload: &Workload,
+    executor: &ParallelExecutor,
+    options: &MeasureOptions,
+    times: &mut Times,
+    identical: &mut bool,
+) -> Result<ExecutedBlock, WorkloadError> {
+    match options.cold_read {
+        None => round_on(workload, executor, || &workload.state, times, identical),
+        Some(read) => {
+            let cold = || ColdState::new(&workload.state, read);
+            round_on(workload, executor, cold, times, identical)
+        }
+    }
+}
+
+fn round_on<P: ParentState>(
+    workload: &Workload,
+    executor: &ParallelExecutor,
+    parent: impl Fn() -> P,
+    times: &mut Times,
+    identical: &mut bool,
+) -> Result<ExecutedBlock, WorkloadError> {
+    let (spec, input) = (&workload.spec, workload.input());
+    let state = parent();
+    timed(&mut times.bare, || run_bare(workload, &state))?;
+    let state = parent();
+    let expected = timed(&mut times.sequential, || execute_block(spec, &state, &input))?;
+    let state = parent();
+    let executed = timed(&mut times.parallel, || executor.execute(spec, &state, &input))?;
+    *identical &= executed.output == expected;
+    let actual = expected.receipts.iter().filter(|receipt| !receipt.status()).count();
+    if actual != workload.failing {
+        return Err(WorkloadError::Failures { expected: workload.failing, actual });
+    }
+    Ok(executed)
+}
+
+fn timed<T>(
+    times: &mut Vec<f64>,
+    run: impl FnOnce() -> Result<T, ExecutionError>,
+) -> Result<T, ExecutionError> {
     let started = Instant::now();
     let result = run()?;
-    Ok((result, started.elapsed().as_secs_f64() * 1_000.0))
+    times.push(started.elapsed().as_secs_f64() * 1_000.0);
+    Ok(result)
 }
 
 fn median(times: &mut [f64]) -> f64 {
@@ -106,13 +194,12 @@ fn median(times: &mut [f64]) -> f64 {
     if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 }
 }
 
-/// What anybody would write first with revm.
-fn run_bare(workload: &Workload) -> Result<(), ExecutionError> {
+fn run_bare<P: ParentState>(workload: &Workload, state: &P) -> Result<(), ExecutionError> {
     let input = workload.input();
     let mut evm = Context::mainnet()
         .with_block(input.env.block_env)
         .with_cfg(input.env.cfg_env)
-        .with_db(CacheDB::new(WrapDatabaseRef(&workload.state).0))
+        .with_db(CacheDB::new(state))
         .build_mainnet();
     for tx in input.transactions {
         let result = evm.transact(tx.to_tx_env());

@@ -2,7 +2,7 @@
 
 use alloy_primitives::{
     Address, B256, KECCAK256_EMPTY, U256, keccak256,
-    map::{AddressMap, B256Map, HashMap},
+    map::{AddressMap, B256Map, U256Map},
 };
 use heddle_evm::{AccountState, StateChanges, StateError, account_info};
 use revm::{
@@ -14,7 +14,7 @@ use revm::{
 #[derive(Debug, Clone, Default)]
 pub struct MemoryState {
     accounts: AddressMap<AccountInfo>,
-    storage: HashMap<(Address, U256), U256>,
+    storage: AddressMap<U256Map<U256>>,
     code: B256Map<Bytecode>,
 }
 
@@ -27,15 +27,16 @@ impl MemoryState {
 
     /// Moves on to the state after a block.
     pub fn apply(&mut self, changes: &StateChanges) {
-        for code in changes.code.values() {
-            self.code.insert(keccak256(code), Bytecode::new_raw(code.clone()));
+        for (hash, code) in &changes.code {
+            self.code.insert(*hash, Bytecode::new_raw(code.clone()));
         }
         for (address, change) in &changes.accounts {
             if change.wiped {
-                self.storage.retain(|(owner, _), _| owner != address);
+                self.storage.remove(address);
             }
-            for (slot, value) in &change.storage {
-                self.storage.insert((*address, *slot), value.after);
+            if !change.storage.is_empty() {
+                let slots = change.storage.iter().map(|(slot, value)| (*slot, value.after));
+                self.storage.entry(*address).or_default().extend(slots);
             }
             match change.after {
                 Some(account) => {
@@ -64,7 +65,8 @@ impl DatabaseRef for MemoryState {
     }
 
     fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, StateError> {
-        Ok(self.storage.get(&(address, slot)).copied().unwrap_or_default())
+        let value = self.storage.get(&address).and_then(|slots| slots.get(&slot));
+        Ok(value.copied().unwrap_or_default())
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, StateError> {

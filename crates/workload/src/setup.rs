@@ -1,6 +1,6 @@
 //! State made by executing transactions.
 
-use crate::{MemoryState, WorkloadError};
+use crate::{MemoryState, WorkloadError, contracts::Own};
 use alloy_consensus::{Header, Signed, TxEip1559, transaction::SignableTransaction};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, Bytes, Signature, TxKind, U256, map::AddressMap};
@@ -17,6 +17,11 @@ const TX_GAS_LIMIT: u64 = 1 << 24;
 const BASE_FEE: u64 = 1_000_000_000;
 /// An account that takes no part in anything.
 const BENEFICIARY: Address = Address::repeat_byte(0xbe);
+
+/// Init code followed by a constructor's arguments.
+pub(crate) fn with_arguments(init_code: &[u8], arguments: &[u8]) -> Bytes {
+    [init_code, arguments].concat().into()
+}
 
 /// A chain of set-up blocks, and what the measured block needs.
 #[derive(Debug)]
@@ -75,12 +80,27 @@ impl Setup {
         address
     }
 
+    /// Deploys one of our tokens for `owner`, who may mint it, as everyone may.
+    pub(crate) fn token(&mut self, owner: Address) -> Result<Address, WorkloadError> {
+        Ok(self.deploy(owner, Own::TestToken.init_code()?))
+    }
+
+    /// Deploys one of our contracts.
+    pub(crate) fn deploy_own(
+        &mut self,
+        owner: Address,
+        contract: Own,
+        arguments: &[u8],
+    ) -> Result<Address, WorkloadError> {
+        Ok(self.deploy(owner, with_arguments(&contract.init_code()?, arguments)))
+    }
+
     /// The next transaction of `from`.
     pub(crate) fn transaction(
         &mut self,
         from: Address,
         to: TxKind,
-        value: u64,
+        value: u128,
         input: impl Into<Bytes>,
         gas_limit: u64,
     ) -> RecoveredTransaction {
@@ -145,7 +165,7 @@ impl Setup {
         };
         let output = execute_block(&self.spec, &self.state, &input)?;
         if let Some(index) = output.receipts.iter().position(|receipt| !receipt.status()) {
-            return Err(WorkloadError::Failed { index, stage: "set-up" });
+            return Err(WorkloadError::SetUpFailed { index });
         }
         self.state.apply(&output.changes);
         self.number += 1;
