@@ -27,6 +27,10 @@ pub enum ChainError {
     /// as not executed.
     #[error("the parallel and the sequential execution of block {0} differ")]
     ExecutorsDiffer(u64),
+    /// The state of a block does not follow from its parent's and its transactions, because a
+    /// development client altered it in between.
+    #[error("block {0} does not follow from its parent alone: the state was altered before it")]
+    NotFromParent(u64),
     /// The chain specification does not say what the genesis state is.
     #[error("the chain specification has no genesis allocation; give a genesis file that has one")]
     NoGenesisAllocation,

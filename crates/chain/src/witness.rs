@@ -130,7 +130,10 @@ impl Chain {
             keys.extend(slots.iter().map(|slot| Bytes::from(slot.to_be_bytes_vec())));
         }
         // Taking something out of a trie can need nodes beside the way to it.
-        state_root(&nodes, &output.changes).map_err(StoreError::from)?;
+        let (root, _) = state_root(&nodes, &output.changes).map_err(StoreError::from)?;
+        if root != header.state_root {
+            return Err(ChainError::NotFromParent(header.number));
+        }
         Ok(Witness {
             nodes: nodes.read.into_inner().into_values().collect(),
             codes: reads.codes.into_values().collect(),

@@ -54,6 +54,9 @@ async fn what_is_altered_shows_at_once_is_in_the_next_block_and_can_be_traced() 
     let trace: Value = serde_json::from_str(trace.get()).unwrap();
     let before = &trace[format!("{POOR:#x}")];
     assert_eq!((&before["balance"], &before["nonce"]), (&json!(ether(8)), &json!(40)));
+    // What proves the parent's state does not prove what was altered in it.
+    let unproven = geth::witness(&context, crate::params::BlockParam::Latest).unwrap_err();
+    assert!(!unproven.to_string().is_empty());
     context.accounts.stop_impersonating(POOR);
     assert!(send_as(&context, POOR).is_err());
 }
