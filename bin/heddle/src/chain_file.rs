@@ -39,7 +39,12 @@ pub(crate) fn import(args: &Import) -> anyhow::Result<()> {
     chain.store().flush()?;
     let summary = imported?;
     let per_second = |count: u64| count as f64 / summary.seconds.max(1e-9);
-    println!("blocks    {} imported, {} known before", summary.blocks, summary.known);
+    println!(
+        "blocks    {} imported, {} known before ({:.1} a second)",
+        summary.blocks,
+        summary.known,
+        per_second(summary.blocks)
+    );
     println!(
         "txs       {} ({:.0} a second)",
         summary.transactions,

@@ -1,5 +1,6 @@
 //! Bundles from nodes: our own and others, whole and faulty.
 
+mod dialects;
 mod own_chain;
 mod served;
 mod unreliable;
