@@ -25,11 +25,14 @@ pub use block::{
     BlockInput, BlockOutput, ExecutionError, InvalidTransactions, SkippedTransaction,
     TransactionError, block_context, execute_block,
 };
-pub use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
+pub use heddle_trie::{AccountChange, AccountState, SlotChange, SortedMap, StateChanges};
 pub use inspect::watched_evm;
 pub use instructions::complete_instructions;
 pub use receipt::{HeddleReceiptBuilder, LogBlooms, build_receipt};
-pub use state::{BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info};
+pub use state::{
+    BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info, account_state,
+    as_stored,
+};
 pub use transition::BlockTransition;
 
 use alloy_consensus::{EthereumTxEnvelope, TxEip4844, transaction::Recovered};

@@ -40,17 +40,19 @@ pub const STORAGE_ONLY_CODE_HASH: B256 = B256::ZERO;
 
 /// revm's account for an [`AccountState`]; the code is left to be asked for by hash.
 pub fn account_info(state: &AccountState) -> AccountInfo {
-    let AccountState { balance, nonce, code_hash } = *state;
-    let code = (code_hash == KECCAK256_EMPTY).then(Bytecode::default);
-    AccountInfo { balance, nonce, code_hash, account_id: None, code }
+    // Without code here, also where there is none: revm's empty code is one global object whose
+    // references all threads would count.
+    let AccountState { nonce, balance, code_hash } = *state;
+    AccountInfo { balance, nonce, code_hash, account_id: None, code: None }
 }
 
-fn account_state(info: &AccountInfo) -> AccountState {
+/// The basic part of revm's account.
+pub fn account_state(info: &AccountInfo) -> AccountState {
     AccountState { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash }
 }
 
-/// As the state trie has it.
-fn as_stored(state: AccountState) -> AccountState {
+/// The account as the state trie has it.
+pub fn as_stored(state: AccountState) -> AccountState {
     if state.code_hash == STORAGE_ONLY_CODE_HASH {
         return AccountState { code_hash: KECCAK256_EMPTY, ..state };
     }
@@ -176,6 +178,11 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
     /// The account as the block so far left it.
     pub(crate) fn account(&mut self, address: Address) -> Result<Option<AccountState>, StateError> {
         Ok(self.load(address)?.now)
+    }
+
+    /// The accounts that were looked at so far.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> {
+        self.accounts.iter().map(|account| account.address)
     }
 
     /// Makes room for so many accounts more.

@@ -2,20 +2,19 @@
 //! few reads and writes in the model checks.
 
 use crate::{
-    location::{Incarnation, Location, Read, TxIndex, Write},
-    memory::{Found, StaleRead, VersionedMemory},
-    profile::{Conflict, Ending, Span, WorkerLog},
-    scheduler::{Scheduler, Task},
+    location::{Incarnation, TxIndex},
+    memory::{Read, StaleRead, VersionedMemory, Write},
+    profile::{Conflict, Ending, WorkerLog},
+    scheduler::{Forecast, Scheduler, Stretch, Task},
     sync::{Backoff, Mutex, MutexGuard},
 };
 use std::time::Instant;
 
-/// What one incarnation did.
-#[derive(Debug)]
-pub(crate) struct Execution<T> {
-    pub(crate) reads: Vec<Read>,
-    pub(crate) writes: Vec<Write>,
-    pub(crate) output: T,
+/// What one incarnation read and wrote.
+#[derive(Debug, Default)]
+pub(crate) struct Trace<'m> {
+    pub(crate) reads: Vec<Read<'m>>,
+    pub(crate) writes: Vec<Write<'m>>,
 }
 
 /// Why an incarnation stopped before its end.
@@ -41,11 +40,12 @@ pub(crate) enum Verdict<E> {
 }
 
 /// The transactions of one block and what committing one means.
-pub(crate) trait Transactions: Sync {
+pub(crate) trait Transactions<'m>: Sync {
     /// What a worker keeps between transactions.
-    type Worker<'a>
+    type Worker<'w>
     where
-        Self: 'a;
+        Self: 'w,
+        'm: 'w;
     /// Result of one transaction.
     type Output: Send;
     /// What commits add up to.
@@ -53,13 +53,16 @@ pub(crate) trait Transactions: Sync {
     /// What ends the block.
     type Error: Send;
 
-    /// Runs one incarnation. A run that is `at_head` reads final values only.
+    /// Runs one incarnation and puts what it read and wrote into the empty `trace`. A run that is
+    /// `at_head` reads final values only and need not take down what it read.
     fn execute<'w>(
         &'w self,
         worker: &mut Self::Worker<'w>,
-        tx: TxIndex,
-        view: View<'w, Self::Committed>,
-    ) -> Result<Execution<Self::Output>, Interrupt<Self::Error>>;
+        view: &mut View<'w, 'm, Self::Committed>,
+        trace: &mut Trace<'m>,
+    ) -> Result<Self::Output, Interrupt<Self::Error>>
+    where
+        'm: 'w;
 
     /// Takes a validated transaction into the block. Called in block order.
     fn commit(
@@ -72,31 +75,27 @@ pub(crate) trait Transactions: Sync {
 
 /// How one incarnation sees the block.
 #[derive(Debug)]
-pub(crate) struct View<'a, C> {
-    memory: &'a VersionedMemory,
-    committed: &'a Mutex<C>,
-    scheduler: &'a Scheduler,
-    tx: TxIndex,
+pub(crate) struct View<'w, 'm, C> {
+    pub(crate) memory: &'m VersionedMemory,
+    committed: &'w Mutex<C>,
+    scheduler: &'w Scheduler,
+    pub(crate) tx: TxIndex,
     /// Whether everything before this transaction is final.
     pub(crate) at_head: bool,
 }
 
-impl<C> Clone for View<'_, C> {
+impl<C> Clone for View<'_, '_, C> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<C> Copy for View<'_, C> {}
+impl<C> Copy for View<'_, '_, C> {}
 
-impl<C> View<'_, C> {
-    pub(crate) fn find(&self, location: &Location) -> Found {
-        self.memory.find(location, self.tx)
-    }
-
+impl<C> View<'_, '_, C> {
     /// Keeps a run from going on in vain, which costs time up to its whole gas limit: a run that
     /// has become the head is promoted to one that started as the head if all it read is final,
     /// and given up if not; all are given up if the block was stopped. Whether to go on.
-    pub(crate) fn keep_up(&mut self, reads: &[Read]) -> bool {
+    pub(crate) fn keep_up(&mut self, reads: &[Read<'_>]) -> bool {
         if self.at_head {
             return !self.scheduler.stopped();
         }
@@ -116,41 +115,59 @@ impl<C> View<'_, C> {
 
 /// The last incarnation that ran to its end. Its writes are what stands in the memory under this
 /// transaction's name, also while another incarnation runs (as estimates then).
-type Slot<T> = Option<Execution<T>>;
+type Slot<'m, T> = Option<(Trace<'m>, T)>;
 
 /// One block in execution.
 #[derive(Debug)]
-pub(crate) struct Engine<'a, T: Transactions> {
+pub(crate) struct Engine<'a, 'm, T: Transactions<'m>> {
     transactions: &'a T,
-    memory: VersionedMemory,
+    memory: &'m VersionedMemory,
     scheduler: Scheduler,
-    slots: Vec<Mutex<Slot<T::Output>>>,
+    slots: Vec<Mutex<Slot<'m, T::Output>>>,
     /// Held by the one worker that commits.
-    commit: Mutex<()>,
     committed: Mutex<T::Committed>,
     error: Mutex<Option<T::Error>>,
     started: Instant,
 }
 
-/// What is left of a block after its last commit.
-#[derive(Debug)]
-pub(crate) struct Finished<T: Transactions> {
-    pub(crate) memory: VersionedMemory,
-    pub(crate) committed: T::Committed,
+/// What a worker has at hand while it works on a block.
+struct Desk<'d, 'm, W> {
+    worker: &'d mut W,
+    log: WorkerLog,
+    /// Emptied traces, for their memory.
+    spare: Vec<Trace<'m>>,
 }
 
-impl<'a, T: Transactions> Engine<'a, T> {
+/// Emptied traces that a worker keeps: more than it can have between execution and commit for
+/// long.
+const SPARE_MAX: usize = 1_024;
+
+impl<'m, W> Desk<'_, 'm, W> {
+    fn trace(&mut self) -> Trace<'m> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn put_back(&mut self, mut trace: Trace<'m>) {
+        if self.spare.len() < SPARE_MAX {
+            trace.reads.clear();
+            trace.writes.clear();
+            self.spare.push(trace);
+        }
+    }
+}
+
+impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     pub(crate) fn new(
         transactions: &'a T,
-        predecessors: Vec<Option<TxIndex>>,
+        memory: &'m VersionedMemory,
+        forecasts: impl ExactSizeIterator<Item = Forecast>,
         committed: T::Committed,
     ) -> Self {
         Self {
             transactions,
-            memory: VersionedMemory::new(predecessors.len()),
-            slots: predecessors.iter().map(|_| Mutex::new(None)).collect(),
-            scheduler: Scheduler::new(predecessors),
-            commit: Mutex::new(()),
+            memory,
+            slots: (0..forecasts.len()).map(|_| Mutex::new(None)).collect(),
+            scheduler: Scheduler::new(forecasts, memory.workers()),
             committed: Mutex::new(committed),
             error: Mutex::new(None),
             started: Instant::now(),
@@ -162,15 +179,16 @@ impl<'a, T: Transactions> Engine<'a, T> {
         self.scheduler.stop();
     }
 
-    /// The result, once every worker has finished: `Err(None)` for a block that was stopped.
-    pub(crate) fn into_result(self) -> Result<Finished<T>, Option<T::Error>> {
+    /// What the commits added up to, once every worker has finished: `Err(None)` for a block that
+    /// was stopped.
+    pub(crate) fn into_result(self) -> Result<T::Committed, Option<T::Error>> {
         if let Some(error) = self.error.into_inner() {
             return Err(Some(error));
         }
         if !self.scheduler.finished() {
             return Err(None);
         }
-        Ok(Finished { memory: self.memory, committed: self.committed.into_inner() })
+        Ok(self.committed.into_inner())
     }
 
     /// Works on the block until it is done, or until `cancelled`.
@@ -180,19 +198,27 @@ impl<'a, T: Transactions> Engine<'a, T> {
         worker: &mut T::Worker<'w>,
         cancelled: impl Fn() -> bool,
     ) -> WorkerLog {
-        let mut log = WorkerLog::new(id);
+        let mut desk = Desk { worker, log: WorkerLog::new(id), spare: Vec::new() };
+        let mut stretch = Stretch::new(id);
         let mut look_ahead = false;
         let mut backoff = Backoff::default();
         loop {
             if cancelled() {
                 self.stop();
             }
-            match self.scheduler.next(std::mem::take(&mut look_ahead), &mut backoff) {
-                Task::Finished => return log,
-                Task::Run(tx) => self.run(tx, worker, &mut log),
-                Task::Check(tx) => self.check(tx, worker, &mut log),
-                Task::Commit => match self.commit.try_lock() {
-                    Some(guard) => self.commit_prefix(guard, worker, &mut log),
+            if stretch.is_empty() {
+                desk.log.pause();
+            }
+            match self.scheduler.next(&mut stretch, std::mem::take(&mut look_ahead), &mut backoff) {
+                Task::Finished => return desk.log,
+                Task::Run(tx) => self.run(tx, &mut desk),
+                Task::Check(tx) => self.check(tx, &mut desk),
+                Task::Commit => match self.committed.try_lock() {
+                    Some(guard) => {
+                        if let Some(stale) = self.commit_prefix(guard, &mut desk) {
+                            self.run(stale, &mut desk);
+                        }
+                    }
                     None => {
                         look_ahead = true;
                         backoff.pause();
@@ -206,58 +232,119 @@ impl<'a, T: Transactions> Engine<'a, T> {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Runs a claimed transaction.
-    fn run<'w>(&'w self, tx: TxIndex, worker: &mut T::Worker<'w>, log: &mut WorkerLog) {
-        let incarnation = Incarnation(self.scheduler.begin(tx));
+    /// Runs a claimed transaction, and then those that it leaves to be run as the head.
+    fn run<'w>(&'w self, tx: TxIndex, desk: &mut Desk<'_, 'm, T::Worker<'w>>) {
+        let mut next = Some(tx);
+        while let Some(tx) = next {
+            next = self.run_once(tx, desk);
+        }
+    }
+
+    fn run_once<'w>(
+        &'w self,
+        tx: TxIndex,
+        desk: &mut Desk<'_, 'm, T::Worker<'w>>,
+    ) -> Option<TxIndex> {
+        let incarnation = Incarnation(self.scheduler.begin(tx, desk.log.worker()));
         let at_head = self.scheduler.head() == Some(tx);
-        let (memory, committed, scheduler) = (&self.memory, &self.committed, &self.scheduler);
-        let view = View { memory, committed, scheduler, tx, at_head };
-        let start_ns = self.nanoseconds();
-        let result = self.transactions.execute(worker, tx, view);
-        let span = |ending| Span {
-            worker: log.worker(),
+        let mut view = View {
+            memory: self.memory,
+            committed: &self.committed,
+            scheduler: &self.scheduler,
             tx,
-            incarnation,
-            start_ns,
-            end_ns: self.nanoseconds(),
-            ending,
+            at_head,
         };
-        let span = match result {
-            Ok(execution) => {
-                let span = span(Ending::Executed);
-                self.publish(tx, incarnation, execution);
-                span
+        let mut trace = desk.trace();
+        desk.log.start(|| self.nanoseconds());
+        let result = self.transactions.execute(desk.worker, &mut view, &mut trace);
+        let end = |desk: &mut Desk<'_, 'm, _>, ending| {
+            desk.log.end(tx, incarnation, ending, || self.nanoseconds());
+        };
+        match result {
+            Ok(output) => {
+                end(desk, Ending::Executed);
+                return self.finish(incarnation, &view, trace, output, desk);
             }
             Err(Interrupt::After(other)) => {
-                let span = span(Ending::Waited(other));
+                end(desk, Ending::Waited(other));
+                desk.put_back(trace);
                 self.scheduler.wait_for(tx, other);
-                span
             }
             Err(Interrupt::AtHead) => {
                 debug_assert!(
                     !at_head || self.scheduler.stopped(),
                     "the head asked for what only the head may read"
                 );
-                let span = span(Ending::NeededHead);
+                end(desk, Ending::NeededHead);
+                desk.put_back(trace);
                 self.scheduler.wait_for_head(tx);
-                span
             }
             Err(Interrupt::Failed(error)) => {
-                let span = span(Ending::Failed);
+                end(desk, Ending::Failed);
                 self.fail(error);
-                span
             }
-        };
-        log.spans.push(span);
+        }
+        None
     }
 
-    fn publish(&self, tx: TxIndex, incarnation: Incarnation, execution: Execution<T::Output>) {
+    /// Publishes what an incarnation wrote; commits it at once if it ran as the head, and what
+    /// can be after it. Gives the one to run again as the head, see [`Self::commit_prefix`].
+    fn finish<'w>(
+        &'w self,
+        incarnation: Incarnation,
+        view: &View<'w, 'm, T::Committed>,
+        trace: Trace<'m>,
+        output: T::Output,
+        desk: &mut Desk<'_, 'm, T::Worker<'w>>,
+    ) -> Option<TxIndex> {
+        let tx = view.tx;
         let mut slot = self.slots[tx.as_usize()].lock();
-        let former = slot.as_ref().map_or(&[][..], |former| &former.writes);
-        self.memory.publish(tx, incarnation, former, &execution.writes);
-        *slot = Some(execution);
+        let former = slot.as_ref().map_or(&[][..], |(former, _)| &former.writes);
+        let head = self.scheduler.committed_below();
+        self.memory.publish(tx, incarnation, former, &trace.writes, head);
+        self.scheduler.published(desk.log.worker());
+        if view.at_head
+            && let Some(mut committed) = self.committed.try_lock()
+        {
+            let former = slot.take();
+            drop(slot);
+            let mut stale = None;
+            if self.take_in(&mut committed, tx, &trace, output) {
+                self.scheduler.committed_at_once(tx);
+                stale = self.commit_prefix(committed, desk);
+            }
+            desk.put_back(trace);
+            if let Some((former, _)) = former {
+                desk.put_back(former);
+            }
+            return stale;
+        }
+        let former = slot.replace((trace, output));
         drop(slot);
-        self.scheduler.executed(tx, true);
+        self.scheduler.executed(tx);
+        if let Some((former, _)) = former {
+            desk.put_back(former);
+        }
+        None
+    }
+
+    /// Takes the validated head into the block; whether the block goes on.
+    fn take_in(
+        &self,
+        committed: &mut T::Committed,
+        tx: TxIndex,
+        trace: &Trace<'m>,
+        output: T::Output,
+    ) -> bool {
+        match self.transactions.commit(committed, tx, output) {
+            Verdict::Keep => {}
+            Verdict::Leave => self.memory.retract(tx, &trace.writes),
+            Verdict::Stop(error) => {
+                self.fail(error);
+                return false;
+            }
+        }
+        true
     }
 
     fn fail(&self, error: T::Error) {
@@ -265,60 +352,70 @@ impl<'a, T: Transactions> Engine<'a, T> {
         self.scheduler.stop();
     }
 
-    fn stale(&self, tx: TxIndex, slot: &Slot<T::Output>) -> Option<StaleRead> {
-        let reads = &slot.as_ref()?.reads;
-        self.memory.validate(tx, reads).err()
+    fn stale(&self, tx: TxIndex, slot: &Slot<'m, T::Output>) -> Option<StaleRead> {
+        let (trace, _) = slot.as_ref()?;
+        self.memory.validate(tx, &trace.reads).err()
     }
 
-    fn conflict(&self, tx: TxIndex, stale: StaleRead, slot: &Slot<T::Output>, log: &mut WorkerLog) {
-        if let Some(former) = slot {
+    fn conflict(
+        &self,
+        tx: TxIndex,
+        stale: StaleRead,
+        slot: &Slot<'m, T::Output>,
+        log: &mut WorkerLog,
+    ) {
+        if let Some((former, _)) = slot {
             self.memory.mark_estimates(tx, &former.writes);
         }
+        self.scheduler.conflict(tx);
         log.conflicts.push(Conflict { location: stale.location, writer: stale.writer, reader: tx });
     }
 
     /// Validates a claimed transaction ahead of its turn and runs it again if it is stale.
-    fn check<'w>(&'w self, tx: TxIndex, worker: &mut T::Worker<'w>, log: &mut WorkerLog) {
+    fn check<'w>(&'w self, tx: TxIndex, desk: &mut Desk<'_, 'm, T::Worker<'w>>) {
         let slot = self.slots[tx.as_usize()].lock();
         match self.stale(tx, &slot) {
             None => {
                 drop(slot);
-                self.scheduler.executed(tx, false);
+                self.scheduler.executed(tx);
             }
             Some(stale) => {
-                self.conflict(tx, stale, &slot, log);
+                self.conflict(tx, stale, &slot, &mut desk.log);
                 drop(slot);
-                self.run(tx, worker, log);
+                self.run(tx, desk);
             }
         }
     }
 
-    /// Commits executed transactions from the head on; one that is stale runs again at once, as
-    /// the head, with the commit lock released.
+    /// Commits executed transactions from the head on, up to one that is stale: that one is the
+    /// caller's to run again at once, as the head, with the commit lock released.
     fn commit_prefix<'w>(
         &'w self,
-        guard: MutexGuard<'_, ()>,
-        worker: &mut T::Worker<'w>,
-        log: &mut WorkerLog,
-    ) {
-        while let Some(tx) = self.scheduler.executed_head() {
+        mut committed: MutexGuard<'_, T::Committed>,
+        desk: &mut Desk<'_, 'm, T::Worker<'w>>,
+    ) -> Option<TxIndex> {
+        desk.log.pause();
+        let worker = desk.log.worker();
+        let mut next = self.scheduler.executed_head();
+        while let Some(tx) = next {
             let mut slot = self.slots[tx.as_usize()].lock();
             if let Some(stale) = self.stale(tx, &slot) {
                 self.scheduler.reclaim(tx);
-                self.conflict(tx, stale, &slot, log);
-                drop((slot, guard));
-                return self.run(tx, worker, log);
+                self.conflict(tx, stale, &slot, &mut desk.log);
+                return Some(tx);
             }
             // Nobody looks at it again, and what it frees serves the transactions to come.
-            let Some(Execution { writes, output, .. }) = slot.take() else {
+            let Some((trace, output)) = slot.take() else {
                 unreachable!("transaction {tx} counts as executed, so it has a result")
             };
-            match self.transactions.commit(&mut self.committed.lock(), tx, output) {
-                Verdict::Keep => {}
-                Verdict::Leave => self.memory.remove(tx, &writes),
-                Verdict::Stop(error) => return self.fail(error),
+            drop(slot);
+            if !self.take_in(&mut committed, tx, &trace, output) {
+                return None;
             }
             self.scheduler.committed(tx);
+            desk.put_back(trace);
+            next = self.scheduler.own_executed_head(worker);
         }
+        None
     }
 }

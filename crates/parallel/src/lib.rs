@@ -15,14 +15,21 @@
 //!
 //! Leaves to others: blocks on disk, roots, headers.
 
+mod aftermath;
+mod cell;
 mod engine;
 mod executor;
+mod guard;
+mod journal;
 mod location;
 mod memory;
+mod payment;
 mod profile;
 mod scheduler;
 mod sync;
+mod table;
 mod vm;
+mod worker;
 
 #[cfg(all(test, feature = "shuttle"))]
 mod model;

@@ -1,7 +1,6 @@
 //! What transactions read and write, and who wrote it.
 
 use alloy_primitives::{Address, U256};
-use heddle_evm::AccountState;
 use std::fmt;
 
 /// Place of a transaction in its block, from zero.
@@ -55,35 +54,4 @@ impl fmt::Display for Location {
             Self::Wipe(address) => write!(f, "all storage of {address}"),
         }
     }
-}
-
-/// What a location holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Value {
-    Account(Option<AccountState>),
-    Slot(U256),
-    Wipe,
-}
-
-/// Which incarnation of which transaction wrote a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) tx: TxIndex,
-    pub(crate) incarnation: Incarnation,
-}
-
-/// One entry of a read set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Read {
-    pub(crate) location: Location,
-    /// `None`: the parent state.
-    pub(crate) source: Option<Version>,
-    pub(crate) value: Value,
-}
-
-/// One entry of a write set.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Write {
-    pub(crate) location: Location,
-    pub(crate) value: Value,
 }

@@ -1,62 +1,39 @@
 //! Versioned memory: every value that a transaction of the block wrote, by location and writer.
 //!
-//! A read by transaction *j* sees the value of the highest writer below *j*. A writer whose last
-//! incarnation turned out wrong leaves its old values behind as *estimates*: a reader that meets
-//! one knows that a new value is on its way and waits for it instead of running on a stale one.
+//! A writer whose last incarnation turned out wrong leaves its old values behind as *estimates*: a
+//! reader that meets one knows that a new value is on its way and waits for it instead of running
+//! on a stale one.
 //!
-//! Locations are spread over shards, each behind its own lock. A lock is held for one lookup or
-//! one insert, never while the EVM runs.
+//! A lock is held for one look at a cell or one change of it, never while the EVM runs.
 
 use crate::{
-    location::{Incarnation, Location, Read, TxIndex, Value, Version, Write},
-    sync::{AtomicBool, Mutex, Ordering},
+    cell::{AccountValue, AccountWrite, Cell, Found, takes_credit},
+    location::{Incarnation, Location, TxIndex},
+    sync::{AtomicBool, Ordering},
+    table::{RareTable, Table},
 };
-use alloy_primitives::{
-    Address,
-    map::{DefaultHashBuilder, HashMap},
-};
-use crossbeam_utils::CachePadded;
-use smallvec::SmallVec;
-use std::hash::BuildHasher;
+use alloy_primitives::{Address, U256};
 
-/// Enough that two of sixty-four workers seldom meet at one lock. A power of two.
-#[cfg(not(feature = "shuttle"))]
-const SHARDS: usize = 256;
-#[cfg(feature = "shuttle")]
-const SHARDS: usize = 2;
+pub(crate) type AccountCell = Cell<Address, AccountValue>;
+pub(crate) type SlotCell = Cell<(Address, U256), U256>;
+pub(crate) type WipeCell = Cell<Address, ()>;
 
+/// One entry of a read set.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    version: Version,
-    estimate: bool,
-    value: Value,
+pub(crate) enum Read<'m> {
+    Account(&'m AccountCell, AccountValue),
+    /// That the account takes credit, whatever its balance.
+    Payee(&'m AccountCell),
+    Slot(&'m SlotCell, U256),
 }
 
-/// Writers of one location in block order; most locations have one.
-type Entries = SmallVec<[Entry; 1]>;
-
-pub(crate) struct VersionedMemory {
-    shards: Vec<CachePadded<Mutex<HashMap<Location, Entries>>>>,
-    hasher: DefaultHashBuilder,
-    /// Whether any [`Location::Wipe`] was ever written: nearly no block has one, and without one
-    /// a slot needs no second lookup.
-    wipes: AtomicBool,
-}
-
-impl std::fmt::Debug for VersionedMemory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VersionedMemory").finish_non_exhaustive()
-    }
-}
-
-/// What a reader finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nobody in the block wrote it: the parent state holds it.
-    Parent,
-    Written(Version, Value),
-    /// This transaction is about to write it again.
-    Estimate(TxIndex),
+/// One entry of a write set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Write<'m> {
+    Account(&'m AccountCell, AccountWrite),
+    Slot(&'m SlotCell, U256),
+    /// Comes before what the same transaction writes to the slots.
+    Wipe(&'m WipeCell),
 }
 
 /// A read that no longer holds.
@@ -67,55 +44,93 @@ pub(crate) struct StaleRead {
     pub(crate) writer: Option<TxIndex>,
 }
 
+#[derive(Debug)]
+pub(crate) struct VersionedMemory {
+    accounts: Table<Address, AccountValue>,
+    slots: Table<(Address, U256), U256>,
+    wipes: RareTable<Address, ()>,
+    /// Whether any storage was ever wiped: nearly no block does that, and without it a slot needs
+    /// no second look-up.
+    wiped: AtomicBool,
+    workers: usize,
+}
+
 impl VersionedMemory {
-    /// For a block of so many transactions.
-    pub(crate) fn new(transactions: usize) -> Self {
-        // A transaction writes its sender and, mostly, one thing more.
-        let capacity = 2 * transactions / SHARDS;
-        let shard = || HashMap::with_capacity_and_hasher(capacity, Default::default());
+    /// For about so many accounts and slots, read and written by so many workers.
+    pub(crate) fn new(accounts: usize, slots: usize, workers: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(shard()))).collect(),
-            hasher: DefaultHashBuilder::default(),
-            wipes: AtomicBool::new(false),
+            accounts: Table::new(accounts, workers),
+            slots: Table::new(slots, workers),
+            wipes: RareTable::new(workers),
+            wiped: AtomicBool::new(false),
+            workers,
         }
     }
 
-    fn shard(&self, location: &Location) -> &Mutex<HashMap<Location, Entries>> {
-        &self.shards[self.hasher.hash_one(location) as usize % SHARDS]
+    pub(crate) const fn workers(&self) -> usize {
+        self.workers
     }
 
-    fn find_plain(&self, location: &Location, reader: TxIndex) -> Found {
-        let shard = self.shard(location).lock();
-        let Some(entries) = shard.get(location) else {
-            return Found::Parent;
-        };
-        // Searched, not scanned: a hot location has thousands of writers above its readers.
-        match entries[..entries.partition_point(|entry| entry.version.tx < reader)].last() {
-            None => Found::Parent,
-            Some(entry) if entry.estimate => Found::Estimate(entry.version.tx),
-            Some(entry) => Found::Written(entry.version, entry.value),
-        }
+    /// Whether a block of that size can use this memory, and will not mind its size.
+    pub(crate) fn fits(&self, accounts: usize, slots: usize, workers: usize) -> bool {
+        self.workers == workers && self.accounts.fits(accounts) && self.slots.fits(slots)
     }
 
-    /// What `reader` sees at `location`.
-    pub(crate) fn find(&self, location: &Location, reader: TxIndex) -> Found {
-        let found = self.find_plain(location, reader);
-        let Location::Slot(address, _) = location else {
-            return found;
-        };
+    /// Accounts and slots that were looked at.
+    pub(crate) fn locations(&self) -> usize {
+        self.accounts.len() + self.slots.len()
+    }
+
+    /// Forgets everything but where it was.
+    pub(crate) fn clear(&mut self) {
+        self.accounts.clear();
+        self.slots.clear();
+        self.wipes = RareTable::new(self.workers);
+        self.wiped.store(false, Ordering::Relaxed);
+    }
+
+    /// The basic part of an account.
+    pub(crate) fn account(&self, address: Address, worker: usize) -> &AccountCell {
+        self.accounts.get_or_insert(&address, worker)
+    }
+
+    /// As [`Self::account`], if anybody looked at it.
+    pub(crate) fn known_account(&self, address: Address) -> Option<&AccountCell> {
+        self.accounts.get(&address)
+    }
+
+    /// One slot.
+    pub(crate) fn slot(&self, address: Address, slot: U256, worker: usize) -> &SlotCell {
+        self.slots.get_or_insert(&(address, slot), worker)
+    }
+
+    /// As [`Self::slot`], if anybody looked at it.
+    pub(crate) fn known_slot(&self, address: Address, slot: U256) -> Option<&SlotCell> {
+        self.slots.get(&(address, slot))
+    }
+
+    /// All storage of an account.
+    pub(crate) fn wipe(&self, address: Address, worker: usize) -> &WipeCell {
+        self.wipes.get_or_insert(&address, worker)
+    }
+
+    /// What `reader` sees in a slot.
+    pub(crate) fn find_slot(&self, cell: &SlotCell, reader: TxIndex) -> Found<U256> {
+        let found = cell.find(reader);
         // Acquire pairs with the release in `publish`: whoever sees a slot or a status published
         // after a wipe sees the flag too.
-        if !self.wipes.load(Ordering::Acquire) {
+        if !self.wiped.load(Ordering::Acquire) {
             return found;
         }
-        match (self.find_plain(&Location::Wipe(*address), reader), found) {
+        let Some(wipe) = self.wipes.get(&cell.key.0) else { return found };
+        match (wipe.find(reader), found) {
             (Found::Parent, found) => found,
             (_, Found::Estimate(tx)) | (Found::Estimate(tx), _) => Found::Estimate(tx),
             // Writes of the wiping transaction itself come after its wipe.
-            (Found::Written(wipe, _), Found::Written(slot, value)) if slot.tx >= wipe.tx => {
-                Found::Written(slot, value)
+            (Found::Written(wiper, ()), Found::Written(writer, value)) if writer >= wiper => {
+                Found::Written(writer, value)
             }
-            (Found::Written(wipe, _), _) => Found::Written(wipe, Value::Slot(Default::default())),
+            (Found::Written(wiper, ()), _) => Found::Written(wiper, U256::ZERO),
         }
     }
 
@@ -124,113 +139,107 @@ impl VersionedMemory {
         &self,
         tx: TxIndex,
         incarnation: Incarnation,
-        former: &[Write],
-        writes: &[Write],
+        former: &[Write<'_>],
+        writes: &[Write<'_>],
+        head: TxIndex,
     ) {
-        let version = Version { tx, incarnation };
         for write in writes {
-            if matches!(write.location, Location::Wipe(_)) {
-                self.wipes.store(true, Ordering::Release);
-            }
-            let entry = Entry { version, estimate: false, value: write.value };
-            let mut shard = self.shard(&write.location).lock();
-            let entries = shard.entry(write.location).or_default();
-            match entries.binary_search_by_key(&tx, |other| other.version.tx) {
-                Ok(place) => entries[place] = entry,
-                Err(place) => entries.insert(place, entry),
+            match write {
+                Write::Account(cell, write) => cell.publish(tx, incarnation, *write, head),
+                Write::Slot(cell, value) => cell.publish(tx, incarnation, *value, head),
+                Write::Wipe(cell) => {
+                    cell.publish(tx, incarnation, (), head);
+                    self.wiped.store(true, Ordering::Release);
+                }
             }
         }
         for write in former {
-            self.with_entry(tx, &write.location, |entries, place| {
-                if entries[place].version.incarnation != incarnation {
-                    entries.remove(place);
-                }
-            });
+            match write {
+                Write::Account(cell, _) => cell.retract_former(tx, incarnation),
+                Write::Slot(cell, _) => cell.retract_former(tx, incarnation),
+                Write::Wipe(cell) => cell.retract_former(tx, incarnation),
+            }
         }
     }
 
     /// Turns the writes of a transaction that is about to run again into estimates.
-    pub(crate) fn mark_estimates(&self, tx: TxIndex, writes: &[Write]) {
+    pub(crate) fn mark_estimates(&self, tx: TxIndex, writes: &[Write<'_>]) {
         for write in writes {
-            self.with_entry(tx, &write.location, |entries, place| entries[place].estimate = true);
+            match write {
+                Write::Account(cell, _) => cell.mark_estimate(tx),
+                Write::Slot(cell, _) => cell.mark_estimate(tx),
+                Write::Wipe(cell) => cell.mark_estimate(tx),
+            }
         }
     }
 
     /// Takes the writes of a transaction back, as if it had never run.
-    pub(crate) fn remove(&self, tx: TxIndex, writes: &[Write]) {
+    pub(crate) fn retract(&self, tx: TxIndex, writes: &[Write<'_>]) {
         for write in writes {
-            self.with_entry(tx, &write.location, |entries, place| {
-                entries.remove(place);
-            });
-        }
-    }
-
-    fn with_entry(&self, tx: TxIndex, location: &Location, act: impl FnOnce(&mut Entries, usize)) {
-        let mut shard = self.shard(location).lock();
-        if let Some(entries) = shard.get_mut(location)
-            && let Ok(place) = entries.binary_search_by_key(&tx, |entry| entry.version.tx)
-        {
-            act(entries, place);
-        }
-    }
-
-    /// Whether every read still sees what it saw. Values are compared, not versions: execution
-    /// depends on values only, and equal versions would prove too little, because a slot read
-    /// between the publication of a wipe and that of the same transaction's writes was zero.
-    pub(crate) fn validate(&self, tx: TxIndex, reads: &[Read]) -> Result<(), StaleRead> {
-        for read in reads {
-            let writer = match self.find(&read.location, tx) {
-                Found::Parent if read.source.is_none() => continue,
-                Found::Parent => None,
-                Found::Written(version, value) => {
-                    if read.value == value {
-                        continue;
-                    }
-                    Some(version.tx)
-                }
-                Found::Estimate(writer) => Some(writer),
-            };
-            return Err(StaleRead { location: read.location, writer });
-        }
-        Ok(())
-    }
-
-    /// The last value of every location, once all transactions are committed. Slots written
-    /// before their account's last wipe are left out.
-    pub(crate) fn into_final(self) -> FinalWrites {
-        let mut writes = FinalWrites::default();
-        let mut slots = Vec::new();
-        for shard in self.shards {
-            for (location, entries) in CachePadded::into_inner(shard).into_inner() {
-                let Some(last) = entries.last() else { continue };
-                match (location, last.value) {
-                    (Location::Account(address), Value::Account(account)) => {
-                        writes.accounts.insert(address, account);
-                    }
-                    (Location::Wipe(address), _) => {
-                        writes.wipes.insert(address, last.version.tx);
-                    }
-                    (Location::Slot(address, slot), Value::Slot(value)) => {
-                        slots.push((address, slot, value, last.version.tx));
-                    }
-                    (location, value) => unreachable!("{value:?} was written to {location}"),
-                }
+            match write {
+                Write::Account(cell, _) => cell.retract(tx),
+                Write::Slot(cell, _) => cell.retract(tx),
+                Write::Wipe(cell) => cell.retract(tx),
             }
         }
-        let wipes = &writes.wipes;
-        writes.slots = slots
-            .into_iter()
-            .filter(|(address, _, _, tx)| wipes.get(address).is_none_or(|wipe| tx >= wipe))
-            .map(|(address, slot, value, _)| (address, slot, value))
-            .collect();
-        writes
     }
-}
 
-/// What a block leaves behind.
-#[derive(Debug, Default)]
-pub(crate) struct FinalWrites {
-    pub(crate) accounts: HashMap<Address, Option<heddle_evm::AccountState>>,
-    pub(crate) wipes: HashMap<Address, TxIndex>,
-    pub(crate) slots: Vec<(Address, alloy_primitives::U256, alloy_primitives::U256)>,
+    /// Whether every read still sees what it saw. Values are compared, not versions: equal
+    /// versions would prove too little, because a slot read between the publication of a wipe and
+    /// that of the same transaction's writes was zero.
+    pub(crate) fn validate(&self, tx: TxIndex, reads: &[Read<'_>]) -> Result<(), StaleRead> {
+        reads.iter().try_for_each(|read| {
+            let (location, holds) = match read {
+                Read::Account(cell, value) => {
+                    (Location::Account(cell.key), cell.check(tx, |now| now == value))
+                }
+                Read::Payee(cell) => (Location::Account(cell.key), cell.check(tx, takes_credit)),
+                Read::Slot(cell, value) => {
+                    (Location::Slot(cell.key.0, cell.key.1), self.check_slot(cell, tx, value))
+                }
+            };
+            holds.map_err(|writer| StaleRead { location, writer })
+        })
+    }
+
+    fn check_slot(
+        &self,
+        cell: &SlotCell,
+        tx: TxIndex,
+        value: &U256,
+    ) -> Result<(), Option<TxIndex>> {
+        if !self.wiped.load(Ordering::Acquire) {
+            return cell.check(tx, |now| now == value);
+        }
+        match self.find_slot(cell, tx) {
+            Found::Parent => cell.check(tx, |now| now == value),
+            Found::Written(_, now) if now == *value => Ok(()),
+            Found::Written(writer, _) | Found::Estimate(writer) => Err(Some(writer)),
+        }
+    }
+
+    /// The accounts that `worker` was the first to look at.
+    pub(crate) fn accounts_of(&self, worker: usize) -> impl Iterator<Item = &AccountCell> {
+        self.accounts.made_by(worker)
+    }
+
+    /// The slots that `worker` was the first to look at.
+    pub(crate) fn slots_of(&self, worker: usize) -> impl Iterator<Item = &SlotCell> {
+        self.slots.made_by(worker)
+    }
+
+    /// The last transaction that wiped the account's storage, once all are committed.
+    pub(crate) fn last_wipe(&self, address: Address) -> Option<TxIndex> {
+        if !self.wiped.load(Ordering::Acquire) {
+            return None;
+        }
+        self.wipes.get(&address)?.last().map(|(tx, ())| tx)
+    }
+
+    /// The value that the block leaves in a slot, once all transactions are committed; `None` if
+    /// nobody wrote it, or its account was wiped later.
+    pub(crate) fn last_slot(&self, cell: &SlotCell) -> Option<U256> {
+        let (tx, value) = cell.last()?;
+        self.last_wipe(cell.key.0).is_none_or(|wipe| tx >= wipe).then_some(value)
+    }
 }

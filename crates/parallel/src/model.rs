@@ -2,13 +2,15 @@
 //! same code under thousands of different interleavings of its locks and atomics.
 //!
 //! The "transactions" here are small programs over a few slots, with an oracle that runs them one
-//! by one. They read, write values that depend on what was read, refuse to go on, need the head,
-//! wipe, and are left out of the block.
+//! by one. They read, write values that depend on what was read, pay into a till, need the head, wipe,
+//! and are left out of the block.
 
 use crate::{
-    engine::{Engine, Execution, Interrupt, Transactions, Verdict, View},
-    location::{Location, Read, TxIndex, Value, Write},
-    memory::Found,
+    cell::{AccountValue, AccountWrite, Found},
+    engine::{Engine, Interrupt, Trace, Transactions, Verdict, View},
+    location::TxIndex,
+    memory::{Read, VersionedMemory, Write},
+    scheduler::Forecast,
 };
 use alloy_primitives::{Address, U256};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -28,6 +30,10 @@ enum Step {
     Write(u64, u64),
     /// Wipes the account.
     Wipe,
+    /// Pays into the till, whatever is in it.
+    Pay(u64),
+    /// Reads what is in the till into the sum.
+    ReadTill,
     /// Adds what is committed so far to the sum, which only the head may.
     ReadCommitted,
     /// Is left out of the block if the sum is even.
@@ -37,35 +43,45 @@ enum Step {
 #[derive(Debug)]
 struct Programs(Vec<Vec<Step>>);
 
-/// State after one program, or `None` if it is left out.
-fn run_alone(
-    program: &[Step],
-    state: &BTreeMap<u64, u64>,
+/// What programs leave behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct State {
+    slots: BTreeMap<u64, u64>,
+    till: u64,
     committed: u64,
-) -> Option<(BTreeMap<u64, u64>, u64)> {
-    let mut state = state.clone();
+}
+
+/// State after one program, or `None` if it is left out.
+fn run_alone(program: &[Step], before: &State) -> Option<State> {
+    let mut after = before.clone();
+    let state = &mut after.slots;
     let mut sum = 1;
     for step in program {
         match *step {
             Step::Read(slot) => sum += state.get(&slot).copied().unwrap_or_default(),
             Step::Write(slot, plus) => drop(state.insert(slot, (sum + plus) % 1_000)),
             Step::Wipe => state.clear(),
-            Step::ReadCommitted => sum += committed,
+            Step::Pay(amount) => after.till += amount,
+            Step::ReadTill => sum += after.till,
+            Step::ReadCommitted => sum += before.committed,
             Step::LeaveIfEven if sum % 2 == 0 => return None,
             Step::LeaveIfEven => {}
         }
     }
-    Some((state, sum))
+    after.committed += sum;
+    Some(after)
 }
 
 impl Programs {
     fn random(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let step = |rng: &mut StdRng| match rng.random_range(0..12) {
+        let step = |rng: &mut StdRng| match rng.random_range(0..15) {
             0..5 => Step::Read(rng.random_range(0..SLOTS)),
             5..9 => Step::Write(rng.random_range(0..SLOTS), rng.random_range(0..100)),
             9 => Step::Wipe,
             10 => Step::ReadCommitted,
+            11..13 => Step::Pay(rng.random_range(1..100)),
+            13 => Step::ReadTill,
             _ => Step::LeaveIfEven,
         };
         let programs = rng.random_range(2..5);
@@ -76,33 +92,44 @@ impl Programs {
         )
     }
 
-    fn one_by_one(&self) -> (BTreeMap<u64, u64>, u64) {
-        let (mut state, mut committed) = (BTreeMap::new(), 0);
+    fn one_by_one(&self) -> State {
+        let mut state = State::default();
         for program in &self.0 {
-            if let Some((next, sum)) = run_alone(program, &state, committed) {
-                (state, committed) = (next, committed + sum);
+            if let Some(next) = run_alone(program, &state) {
+                state = next;
             }
         }
-        state.retain(|_, value| *value != 0);
-        (state, committed)
+        state.slots.retain(|_, value| *value != 0);
+        state
     }
 }
 
-impl Transactions for Programs {
-    type Worker<'a> = ();
+impl<'m> Transactions<'m> for Programs {
+    /// Number of the worker.
+    type Worker<'w>
+        = usize
+    where
+        'm: 'w;
     type Output = Option<u64>;
     type Committed = u64;
     type Error = ();
 
     fn execute<'w>(
         &'w self,
-        (): &mut (),
-        tx: TxIndex,
-        view: View<'w, u64>,
-    ) -> Result<Execution<Option<u64>>, Interrupt<()>> {
-        let (mut reads, mut writes) = (Vec::new(), BTreeMap::<u64, u64>::new());
+        worker: &mut usize,
+        view: &mut View<'w, 'm, u64>,
+        trace: &mut Trace<'m>,
+    ) -> Result<Option<u64>, Interrupt<()>>
+    where
+        'm: 'w,
+    {
+        let mut writes = BTreeMap::<u64, u64>::new();
         let (mut sum, mut wiped, mut left_out) = (1, false, false);
-        for step in &self.0[tx.as_usize()] {
+        let mut credit = 0;
+        let slot_cell = |slot| view.memory.slot(HOME, U256::from(slot), *worker);
+        let till = view.memory.account(HOME, *worker);
+        till.parent(|| Ok::<_, Interrupt<()>>(None))?;
+        for step in &self.0[view.tx.as_usize()] {
             match *step {
                 Step::Read(slot) => {
                     if let Some(value) = writes.get(&slot) {
@@ -112,20 +139,29 @@ impl Transactions for Programs {
                     if wiped {
                         continue;
                     }
-                    let location = Location::Slot(HOME, U256::from(slot));
-                    let (source, value) = match view.find(&location) {
-                        Found::Parent => (None, Value::Slot(U256::ZERO)),
-                        Found::Written(version, value) => (Some(version), value),
+                    let cell = slot_cell(slot);
+                    let value = match view.memory.find_slot(cell, view.tx) {
+                        Found::Parent => cell.parent(|| Ok::<_, Interrupt<()>>(U256::ZERO))?,
+                        Found::Written(_, value) => value,
                         Found::Estimate(other) => return Err(Interrupt::After(other)),
                     };
-                    reads.push(Read { location, source, value });
-                    let Value::Slot(value) = value else { unreachable!("slots hold slot values") };
+                    trace.reads.push(Read::Slot(cell, value));
                     sum += value.to::<u64>();
                 }
                 Step::Write(slot, plus) => drop(writes.insert(slot, (sum + plus) % 1_000)),
                 Step::Wipe => {
                     writes.clear();
                     wiped = true;
+                }
+                Step::Pay(amount) => credit += amount,
+                Step::ReadTill => {
+                    let account = match till.find(view.tx) {
+                        Found::Parent => None,
+                        Found::Written(_, account) => account,
+                        Found::Estimate(other) => return Err(Interrupt::After(other)),
+                    };
+                    trace.reads.push(Read::Account(till, account));
+                    sum += credit + balance_of(account);
                 }
                 Step::ReadCommitted if view.at_head => sum += view.committed(|sum| *sum),
                 Step::ReadCommitted => return Err(Interrupt::AtHead),
@@ -135,15 +171,20 @@ impl Transactions for Programs {
                 break;
             }
         }
-        let wipe = Write { location: Location::Wipe(HOME), value: Value::Wipe };
-        let mut all: Vec<Write> = wiped.then_some(wipe).into_iter().collect();
-        all.extend(writes.into_iter().map(|(slot, value)| Write {
-            location: Location::Slot(HOME, U256::from(slot)),
-            value: Value::Slot(U256::from(value)),
-        }));
+        if wiped {
+            trace.writes.push(Write::Wipe(view.memory.wipe(HOME, *worker)));
+        }
+        if credit > 0 {
+            trace.reads.push(Read::Payee(till));
+            let credit = AccountWrite::Credit(U256::from(credit));
+            trace.writes.push(Write::Account(till, credit));
+        }
+        trace.writes.extend(
+            writes.into_iter().map(|(slot, value)| Write::Slot(slot_cell(slot), U256::from(value))),
+        );
         // A transaction that is left out has published its writes all the same, as one does that
         // turns out not to fit into the block's gas.
-        Ok(Execution { reads, writes: all, output: (!left_out).then_some(sum) })
+        Ok((!left_out).then_some(sum))
     }
 
     fn commit(&self, committed: &mut u64, _tx: TxIndex, output: Option<u64>) -> Verdict<()> {
@@ -157,27 +198,38 @@ impl Transactions for Programs {
     }
 }
 
-fn run_in_parallel(programs: Programs) -> (BTreeMap<u64, u64>, u64) {
+fn balance_of(account: AccountValue) -> u64 {
+    account.map_or(0, |account| account.balance.to())
+}
+
+fn run_in_parallel(programs: Programs) -> State {
     let programs: &'static Programs = Box::leak(Box::new(programs));
-    let predecessors = (0..programs.0.len()).map(|i| (i == 1).then_some(TxIndex(0))).collect();
-    let engine = Arc::new(Engine::new(programs, predecessors, 0));
+    let memory: &'static VersionedMemory = Box::leak(Box::new(VersionedMemory::new(2, 2, WORKERS)));
+    let forecast = |index| Forecast {
+        sender_before: (index == 1).then_some(TxIndex(0)),
+        // Some stretches of one, some of two.
+        work: if index < 2 { 24 } else { 48 },
+    };
+    let forecasts: Vec<_> = (0..programs.0.len()).map(forecast).collect();
+    let engine = Arc::new(Engine::new(programs, memory, forecasts.into_iter(), 0));
     let workers: Vec<_> = (0..WORKERS)
-        .map(|id| {
+        .map(|mut id| {
             let engine = engine.clone();
-            thread::spawn(move || drop(engine.work(id, &mut (), || false)))
+            thread::spawn(move || drop(engine.work(id, &mut id, || false)))
         })
         .collect();
     for worker in workers {
         worker.join().expect("no worker panics");
     }
     let engine = Arc::into_inner(engine).expect("all workers are done");
-    let done = engine.into_result().expect("nothing fails");
-    let slots = done.memory.into_final().slots.into_iter();
-    let state = slots
-        .map(|(_, slot, value)| (slot.to::<u64>(), value.to::<u64>()))
+    let committed = engine.into_result().expect("nothing fails");
+    let slots = (0..WORKERS).flat_map(|worker| memory.slots_of(worker));
+    let slots = slots
+        .filter_map(|cell| Some((cell.key.1.to::<u64>(), memory.last_slot(cell)?.to::<u64>())))
         .filter(|(_, value)| *value != 0)
         .collect();
-    (state, done.committed)
+    let till = memory.known_account(HOME).and_then(|cell| cell.last());
+    State { slots, till: till.map_or(0, |(_, account)| balance_of(account)), committed }
 }
 
 fn agrees(seed: u64) {

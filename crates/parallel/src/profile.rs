@@ -1,7 +1,7 @@
 //! What happened while a block executed, measured in that run.
 
 use crate::location::{Incarnation, Location, TxIndex};
-use alloy_primitives::map::HashMap;
+use alloy_primitives::map::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How a run ended.
@@ -57,20 +57,51 @@ pub struct LocationConflicts {
 }
 
 /// What one worker wrote down; merged into a [`Profile`] when the block is done.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorkerLog {
     worker: usize,
-    pub(crate) spans: Vec<Span>,
+    spans: Vec<Span>,
     pub(crate) conflicts: Vec<Conflict>,
+    /// When the run that is going on began.
+    started_ns: u64,
+    /// Whether a run begins when the one before ended: asking the clock is a good part of what a
+    /// plain payment costs.
+    goes_on: bool,
 }
 
 impl WorkerLog {
     pub(crate) const fn new(worker: usize) -> Self {
-        Self { worker, spans: Vec::new(), conflicts: Vec::new() }
+        Self { worker, spans: Vec::new(), conflicts: Vec::new(), started_ns: 0, goes_on: false }
     }
 
     pub(crate) const fn worker(&self) -> usize {
         self.worker
+    }
+
+    /// A run begins.
+    pub(crate) fn start(&mut self, now_ns: impl FnOnce() -> u64) {
+        if !self.goes_on {
+            self.started_ns = now_ns();
+        }
+    }
+
+    /// A run ends, and the next one begins unless [`Self::pause`] is called.
+    pub(crate) fn end(
+        &mut self,
+        tx: TxIndex,
+        incarnation: Incarnation,
+        ending: Ending,
+        now_ns: impl FnOnce() -> u64,
+    ) {
+        let (worker, start_ns, end_ns) = (self.worker, self.started_ns, now_ns());
+        self.spans.push(Span { worker, tx, incarnation, start_ns, end_ns, ending });
+        self.started_ns = end_ns;
+        self.goes_on = true;
+    }
+
+    /// Something else than running transactions begins.
+    pub(crate) const fn pause(&mut self) {
+        self.goes_on = false;
     }
 }
 
@@ -81,41 +112,57 @@ pub struct Profile {
     pub workers: usize,
     /// Wall time of the transactions, without what comes before and after them in the block.
     pub elapsed: Duration,
-    /// Every run, by start time.
-    pub spans: Vec<Span>,
     /// Every stale read found.
     pub conflicts: Vec<Conflict>,
+    /// Wall time of each part of the block, in order.
+    pub stages: Vec<(&'static str, Duration)>,
+    logs: Vec<WorkerLog>,
 }
 
 impl Profile {
-    pub(crate) fn new(elapsed: Duration, logs: Vec<WorkerLog>) -> Self {
-        let mut profile = Self { workers: logs.len(), elapsed, ..Self::default() };
-        for mut log in logs {
-            profile.spans.append(&mut log.spans);
-            profile.conflicts.append(&mut log.conflicts);
-        }
-        profile.spans.sort_unstable_by_key(|span| span.start_ns);
-        profile
+    pub(crate) fn new(elapsed: Duration, mut logs: Vec<WorkerLog>) -> Self {
+        let conflicts = logs.iter_mut().flat_map(|log| log.conflicts.drain(..)).collect();
+        Self { workers: logs.len(), elapsed, conflicts, stages: Vec::new(), logs }
+    }
+
+    fn unordered_spans(&self) -> impl Iterator<Item = &Span> {
+        self.logs.iter().flat_map(|log| &log.spans)
+    }
+
+    /// Number of runs.
+    pub fn runs(&self) -> usize {
+        self.logs.iter().map(|log| log.spans.len()).sum()
+    }
+
+    /// Every run, by start time.
+    pub fn spans(&self) -> Vec<Span> {
+        let mut spans: Vec<_> = self.unordered_spans().copied().collect();
+        spans.sort_unstable_by_key(|span| span.start_ns);
+        spans
     }
 
     /// Runs to the end beyond the first one of each transaction.
     pub fn reexecutions(&self) -> usize {
-        let mut executed = HashMap::<TxIndex, usize>::default();
-        for span in self.spans.iter().filter(|span| span.ending == Ending::Executed) {
-            *executed.entry(span.tx).or_default() += 1;
+        let ran = self.unordered_spans().filter(|span| span.ending == Ending::Executed);
+        let (mut runs, mut txs) = (0, HashSet::<TxIndex>::default());
+        for span in ran {
+            runs += 1;
+            txs.insert(span.tx);
         }
-        executed.values().map(|runs| runs - 1).sum()
+        runs - txs.len()
     }
 
     /// Nanoseconds that the run of each of `count` transactions took whose result was committed.
     pub fn transaction_ns(&self, count: usize) -> Vec<u64> {
-        let mut times = vec![0; count];
-        for span in self.spans.iter().filter(|span| span.ending == Ending::Executed) {
-            if let Some(time) = times.get_mut(span.tx.as_usize()) {
-                *time = span.end_ns.saturating_sub(span.start_ns);
+        let mut times = vec![(Incarnation(0), 0); count];
+        for span in self.unordered_spans().filter(|span| span.ending == Ending::Executed) {
+            if let Some(time) = times.get_mut(span.tx.as_usize())
+                && time.0 <= span.incarnation
+            {
+                *time = (span.incarnation, span.end_ns.saturating_sub(span.start_ns));
             }
         }
-        times
+        times.into_iter().map(|(_, time)| time).collect()
     }
 
     /// Conflicts by location, the most fought-over first.

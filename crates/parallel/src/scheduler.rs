@@ -24,19 +24,25 @@
 //! first, and the head is always pending (then it runs it), executed (then it commits it or sends
 //! it to run again as the head) or in the hands of another worker.
 //!
-//! All else is for speed: transactions run ahead of the head in order; one that met an estimate or
-//! whose sender's former transaction has not run yet waits for that one; idle workers look ahead
-//! for executed transactions whose reads have gone stale and run them again early.
+//! All else is for speed. Transactions are handed out in order and in *stretches*: a worker takes
+//! as many consecutive ones as make up some microseconds of work, so that two workers seldom meet
+//! at one cache line. One that met an estimate or whose sender's former transaction has not run yet
+//! waits for that one; idle workers look ahead for executed transactions whose reads have gone
+//! stale and run them again early.
 
 use crate::{
     location::TxIndex,
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Backoff, Mutex, Ordering},
 };
-use std::{cmp::Reverse, collections::BinaryHeap};
+use crossbeam_utils::CachePadded;
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
 /// probably go stale once more before their turn.
 const LOOKAHEAD_MAX: usize = 64;
+
+/// Work in a stretch, in units of a plain payment.
+const STRETCH_WORK: u32 = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -67,57 +73,95 @@ pub(crate) enum Task {
     Finished,
 }
 
+/// What is known about a transaction before it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Forecast {
+    /// The last transaction before it from the same sender.
+    pub(crate) sender_before: Option<TxIndex>,
+    /// About how much there is to do, in units of a plain payment.
+    pub(crate) work: u8,
+}
+
 #[derive(Debug)]
 struct Tx {
     status: AtomicU8,
+    forecast: Forecast,
     /// Count of runs begun.
     runs: AtomicU32,
+    /// Who ran it last.
+    runner: AtomicU32,
     /// Value of `Scheduler::changes` when its reads were last found to hold.
     checked: AtomicU64,
     /// Transactions that wait for this one to be executed.
     dependents: Mutex<Vec<TxIndex>>,
 }
 
+/// The transactions that a worker has taken and not looked at yet.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    pub(crate) worker: usize,
+    left: Range<usize>,
+}
+
+impl Stretch {
+    pub(crate) const fn new(worker: usize) -> Self {
+        Self { worker, left: 0..0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     txs: Vec<Tx>,
-    /// For each transaction the last one before it from the same sender.
-    predecessors: Vec<Option<TxIndex>>,
-    head: AtomicUsize,
+    head: CachePadded<AtomicUsize>,
     /// First transaction that no worker has taken yet.
-    fresh: AtomicUsize,
+    fresh: CachePadded<AtomicUsize>,
     /// Transactions that can run again, and their number for a look without the lock.
     ready: Mutex<BinaryHeap<Reverse<TxIndex>>>,
-    ready_len: AtomicUsize,
-    /// Count of published write sets: while it stands still, no read can go stale.
-    changes: AtomicU64,
-    stopped: AtomicBool,
+    ready_len: CachePadded<AtomicUsize>,
+    /// Count of transactions that were ever put among another's dependents.
+    waits: CachePadded<AtomicUsize>,
+    /// Published write sets, counted by each worker: while none is added, no read can go stale.
+    changes: Vec<CachePadded<AtomicU64>>,
+    /// Transactions up to here come soon after one that conflicted: they are taken one at a time
+    /// and committed as soon as they can be, because what is found stale late was built upon.
+    contended: CachePadded<AtomicUsize>,
+    stopped: CachePadded<AtomicBool>,
 }
 
+/// Transactions after a conflict that are taken with care.
+const CARE: usize = 64;
+
 impl Scheduler {
-    /// `predecessors[i]` is the last transaction before `i` from the same sender.
-    pub(crate) fn new(predecessors: Vec<Option<TxIndex>>) -> Self {
-        let tx = |_: &Option<TxIndex>| Tx {
+    pub(crate) fn new(forecasts: impl Iterator<Item = Forecast>, workers: usize) -> Self {
+        let tx = |forecast| Tx {
             status: AtomicU8::new(PENDING),
+            forecast,
             runs: AtomicU32::new(0),
+            runner: AtomicU32::new(0),
             checked: AtomicU64::new(0),
             dependents: Mutex::new(Vec::new()),
         };
         Self {
-            txs: predecessors.iter().map(tx).collect(),
-            predecessors,
-            head: AtomicUsize::new(0),
-            fresh: AtomicUsize::new(0),
+            txs: forecasts.map(tx).collect(),
+            head: CachePadded::new(AtomicUsize::new(0)),
+            fresh: CachePadded::new(AtomicUsize::new(0)),
             ready: Mutex::new(BinaryHeap::new()),
-            ready_len: AtomicUsize::new(0),
-            changes: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
+            ready_len: CachePadded::new(AtomicUsize::new(0)),
+            waits: CachePadded::new(AtomicUsize::new(0)),
+            changes: (0..workers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            contended: CachePadded::new(AtomicUsize::new(0)),
+            stopped: CachePadded::new(AtomicBool::new(false)),
         }
     }
 
     // Orderings: a status is stored with release and loaded with acquire, so that whoever sees
     // "executed" or "committed" sees the writes and the result published before. `head` likewise.
     // `fresh`, `runs` and `ready_len` only hand out numbers; what they guard is the status claim.
+    // Where a status and `waits` are compared (`wait_for`, `executed`), both are SeqCst.
 
     fn status(&self, tx: TxIndex) -> u8 {
         self.txs[tx.as_usize()].status.load(Ordering::Acquire)
@@ -138,13 +182,18 @@ impl Scheduler {
             .is_ok()
     }
 
-    /// The first transaction that is not committed, `None` when all are.
+    /// The first transaction that is not committed; `None` when all are.
     pub(crate) fn head(&self) -> Option<TxIndex> {
         let head = self.head.load(Ordering::Acquire);
         (head < self.txs.len()).then_some(TxIndex(head as u32))
     }
 
-    /// Makes every worker finish soon.
+    /// Everything below this is committed.
+    pub(crate) fn committed_below(&self) -> TxIndex {
+        TxIndex(self.head.load(Ordering::Acquire) as u32)
+    }
+
+    /// Makes all workers finish; the block then has no result.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
@@ -153,42 +202,85 @@ impl Scheduler {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Waits until there is something to do. `look_ahead`: someone else is committing the head.
-    pub(crate) fn next(&self, mut look_ahead: bool, backoff: &mut Backoff) -> Task {
+    /// The next thing to do; waits until there is one. `look_ahead` asks for a task that is not
+    /// `Commit`, for a worker that found the commit lock taken.
+    pub(crate) fn next(
+        &self,
+        stretch: &mut Stretch,
+        look_ahead: bool,
+        backoff: &mut Backoff,
+    ) -> Task {
         loop {
             if self.stopped() {
                 return Task::Finished;
             }
-            let Some(head) = self.head() else {
-                return Task::Finished;
-            };
+            if let Some(task) = self.next_of(stretch) {
+                return task;
+            }
+            let Some(head) = self.head() else { return Task::Finished };
             match self.status(head) {
-                EXECUTED if !std::mem::take(&mut look_ahead) => return Task::Commit,
                 PENDING if self.claim(head, PENDING) => return Task::Run(head),
+                EXECUTED if !look_ahead && self.commits(stretch.worker, head) => {
+                    return Task::Commit;
+                }
                 _ => {}
             }
-            if let Some(task) = self.next_ahead(head) {
+            if let Some(task) = self.next_ahead(stretch) {
                 return task;
+            }
+            if !look_ahead && self.status(head) == EXECUTED {
+                return Task::Commit;
+            }
+            if let Some(task) = self.next_check(head) {
+                return task;
+            }
+            if look_ahead {
+                return Task::Commit;
             }
             backoff.pause();
         }
     }
 
-    fn next_ahead(&self, head: TxIndex) -> Option<Task> {
-        if let Some(tx) = self.pop_ready() {
-            return Some(Task::Run(tx));
-        }
-        while self.fresh.load(Ordering::Relaxed) < self.txs.len() {
-            let tx = self.fresh.fetch_add(1, Ordering::Relaxed);
-            if tx >= self.txs.len() {
-                break;
-            }
-            let tx = TxIndex(tx as u32);
+    /// Whether a worker that has other things to do should commit `tx`, which is executed. Who ran
+    /// it has what it touched in its cache, so it is left to that one, unless it matters to know
+    /// soon whether it is stale.
+    fn commits(&self, worker: usize, tx: TxIndex) -> bool {
+        self.txs[tx.as_usize()].runner.load(Ordering::Relaxed) as usize == worker
+            || tx.as_usize() < self.contended.load(Ordering::Relaxed)
+    }
+
+    /// Takes down that the reads of `tx` had gone stale.
+    pub(crate) fn conflict(&self, tx: TxIndex) {
+        self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
+    }
+
+    /// The next pending transaction of the stretch.
+    fn next_of(&self, stretch: &mut Stretch) -> Option<Task> {
+        for index in stretch.left.by_ref() {
+            let tx = TxIndex(index as u32);
+            // Another worker may have run it already, as the head.
             if self.claim(tx, PENDING) && !self.wait_for_sender(tx) {
                 return Some(Task::Run(tx));
             }
         }
-        let changes = self.changes.load(Ordering::Acquire);
+        None
+    }
+
+    fn next_ahead(&self, stretch: &mut Stretch) -> Option<Task> {
+        if let Some(tx) = self.pop_ready() {
+            return Some(Task::Run(tx));
+        }
+        while self.take_stretch(stretch) {
+            if let Some(task) = self.next_of(stretch) {
+                return Some(task);
+            }
+        }
+        None
+    }
+
+    /// An executed transaction near the head whose reads may have gone stale.
+    fn next_check(&self, head: TxIndex) -> Option<Task> {
+        let changes = self.changes();
         let ahead = head.as_usize() + 1..self.txs.len().min(head.as_usize() + LOOKAHEAD_MAX);
         for index in ahead {
             let tx = TxIndex(index as u32);
@@ -201,6 +293,32 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    /// Takes the next fresh transactions, if there are any.
+    fn take_stretch(&self, stretch: &mut Stretch) -> bool {
+        let mut start = self.fresh.load(Ordering::Relaxed);
+        while start < self.txs.len() {
+            // Towards the end less at a time, so that all workers finish together.
+            let mut left = (self.txs.len() - start).div_ceil(2 * self.changes.len());
+            if start < self.contended.load(Ordering::Relaxed) {
+                left = 1;
+            }
+            let mut work = 0;
+            let mut end = start;
+            while end < start + left && work < STRETCH_WORK {
+                work += u32::from(self.txs[end].forecast.work);
+                end += 1;
+            }
+            match self.fresh.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => {
+                    stretch.left = start..end;
+                    return true;
+                }
+                Err(now) => start = now,
+            }
+        }
+        false
     }
 
     fn pop_ready(&self) -> Option<TxIndex> {
@@ -228,7 +346,7 @@ impl Scheduler {
     /// A nonce needs the one before: puts `tx` aside if its sender's former transaction is still
     /// to be executed.
     fn wait_for_sender(&self, tx: TxIndex) -> bool {
-        match self.predecessors[tx.as_usize()] {
+        match self.txs[tx.as_usize()].forecast.sender_before {
             Some(former) if self.status(former) < EXECUTED => {
                 self.wait_for(tx, former);
                 true
@@ -238,17 +356,19 @@ impl Scheduler {
     }
 
     /// Begins a run; gives the number of runs before it.
-    pub(crate) fn begin(&self, tx: TxIndex) -> u32 {
+    pub(crate) fn begin(&self, tx: TxIndex, worker: usize) -> u32 {
+        self.txs[tx.as_usize()].runner.store(worker as u32, Ordering::Relaxed);
         self.txs[tx.as_usize()].runs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Gives `tx` back until `other` is executed.
     pub(crate) fn wait_for(&self, tx: TxIndex, other: TxIndex) {
+        self.waits.fetch_add(1, Ordering::SeqCst);
         let mut dependents = self.txs[other.as_usize()].dependents.lock();
         self.set(tx, Status::Pending);
-        // Under the lock: `executed` sets the status before it takes the dependents, so either it
-        // finds `tx` among them or the status is seen here.
-        if self.status(other) < EXECUTED {
+        // Either `executed` sees the count above and takes the dependents under this lock, or the
+        // status it set before is seen here.
+        if self.txs[other.as_usize()].status.load(Ordering::SeqCst) < EXECUTED {
             dependents.push(tx);
         } else {
             drop(dependents);
@@ -261,12 +381,27 @@ impl Scheduler {
         self.set(tx, Status::Pending);
     }
 
+    /// Counts a write set that `worker` published.
+    pub(crate) fn published(&self, worker: usize) {
+        let changes = &self.changes[worker];
+        // Nobody else writes this count.
+        changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.iter().map(|count| count.load(Ordering::Acquire)).sum()
+    }
+
     /// `tx` has run and its writes are published.
-    pub(crate) fn executed(&self, tx: TxIndex, published: bool) {
-        if published {
-            self.changes.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn executed(&self, tx: TxIndex) {
+        self.txs[tx.as_usize()].status.store(EXECUTED, Ordering::SeqCst);
+        self.wake_dependents(tx);
+    }
+
+    fn wake_dependents(&self, tx: TxIndex) {
+        if self.waits.load(Ordering::SeqCst) == 0 {
+            return;
         }
-        self.set(tx, Status::Executed);
         let dependents = std::mem::take(&mut *self.txs[tx.as_usize()].dependents.lock());
         if !dependents.is_empty() {
             self.push_ready(dependents);
@@ -279,12 +414,27 @@ impl Scheduler {
         self.head().filter(|head| self.change(*head, EXECUTED, COMMITTING))
     }
 
+    /// As [`Self::executed_head`], if `worker` should commit it.
+    pub(crate) fn own_executed_head(&self, worker: usize) -> Option<TxIndex> {
+        let head = self.head()?;
+        (self.commits(worker, head) && self.change(head, EXECUTED, COMMITTING)).then_some(head)
+    }
+
     /// Commits the head. Only under the commit lock, after [`Self::executed_head`].
     pub(crate) fn committed(&self, tx: TxIndex) {
         debug_assert_eq!(self.status(tx), COMMITTING);
         debug_assert_eq!(self.head(), Some(tx));
         self.set(tx, Status::Committed);
         self.head.store(tx.as_usize() + 1, Ordering::Release);
+    }
+
+    /// Commits the head, which ran as the head. Only under the commit lock, by who ran it.
+    pub(crate) fn committed_at_once(&self, tx: TxIndex) {
+        debug_assert_eq!(self.status(tx), RUNNING);
+        debug_assert_eq!(self.head(), Some(tx));
+        self.txs[tx.as_usize()].status.store(COMMITTED, Ordering::SeqCst);
+        self.head.store(tx.as_usize() + 1, Ordering::Release);
+        self.wake_dependents(tx);
     }
 
     /// Takes the head, whose reads have gone stale, to run it again. Only under the commit lock,
@@ -308,17 +458,37 @@ impl Scheduler {
 mod tests {
     use super::*;
 
+    fn scheduler(count: usize, work: u8) -> Scheduler {
+        let forecast = Forecast { sender_before: None, work };
+        Scheduler::new(std::iter::repeat_n(forecast, count), 1)
+    }
+
     #[test]
     fn who_waits_for_a_transaction_that_is_being_committed_can_run_at_once() {
-        let scheduler = Scheduler::new(vec![None, None, None]);
-        let mut backoff = Backoff::default();
+        let scheduler = scheduler(3, 48);
+        let (mut backoff, mut stretch) = (Backoff::default(), Stretch::new(0));
         for index in 0..3 {
-            assert_eq!(scheduler.next(false, &mut backoff), Task::Run(TxIndex(index)));
+            let task = scheduler.next(&mut stretch, false, &mut backoff);
+            assert_eq!(task, Task::Run(TxIndex(index)));
         }
-        scheduler.executed(TxIndex(0), true);
+        scheduler.executed(TxIndex(0));
         assert_eq!(scheduler.executed_head(), Some(TxIndex(0)));
         scheduler.wait_for(TxIndex(2), TxIndex(0));
         scheduler.committed(TxIndex(0));
-        assert_eq!(scheduler.next_ahead(TxIndex(1)), Some(Task::Run(TxIndex(2))));
+        let task = scheduler.next_ahead(&mut stretch);
+        assert_eq!(task, Some(Task::Run(TxIndex(2))));
+    }
+
+    #[test]
+    fn light_transactions_are_handed_out_together_and_fewer_towards_the_end() {
+        let scheduler = scheduler(100, 3);
+        let mut stretch = Stretch::new(0);
+        let mut lengths = Vec::new();
+        while scheduler.take_stretch(&mut stretch) {
+            lengths.push(stretch.left.len());
+        }
+        assert_eq!(lengths.iter().sum::<usize>(), 100);
+        assert_eq!(lengths[..4], [16; 4]);
+        assert_eq!(lengths.last(), Some(&1));
     }
 }

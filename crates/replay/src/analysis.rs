@@ -157,13 +157,13 @@ impl Rounds {
         self.wall.push(nanoseconds(wall));
         self.around.push(nanoseconds(wall).saturating_sub(elapsed));
         let mut starts = HashMap::<usize, u64>::default();
-        for span in &profile.spans {
+        for span in &profile.spans() {
             let start = starts.entry(span.worker).or_insert(span.start_ns);
             *start = span.start_ns.min(*start);
         }
         self.first_start.push(starts.values().copied().min().unwrap_or_default());
         self.last_start.push(starts.values().copied().max().unwrap_or_default());
-        let end = profile.spans.iter().map(|span| span.end_ns).max().unwrap_or_default();
+        let end = profile.spans().iter().map(|span| span.end_ns).max().unwrap_or_default();
         self.join.push(elapsed.saturating_sub(end));
         Ok(())
     }

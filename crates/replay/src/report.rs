@@ -123,7 +123,7 @@ fn details(bundle: &Bundle, report: &BlockReport) -> Option<Details> {
         .iter()
         .map(|tx| tx.hash.unwrap_or_else(|| *tx.transaction.tx_hash()))
         .collect();
-    let spans = analysis.profile.spans.iter().take(SPANS_MAX).map(|span| {
+    let spans = analysis.profile.spans().into_iter().take(SPANS_MAX).map(|span| {
         let ending = match span.ending {
             Ending::Executed => 0,
             Ending::Waited(_) => 1,

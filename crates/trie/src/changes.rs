@@ -3,6 +3,7 @@
 //! This is the one shape in which state changes travel: the executors produce it, the tries hash
 //! it, the store writes it down.
 
+use crate::SortedMap;
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256};
 use std::collections::BTreeMap;
 
@@ -51,7 +52,7 @@ pub struct AccountChange {
     /// storage); `storage` then lists the non-zero slots written afterwards, with `before` zero.
     pub wiped: bool,
     /// Changed slots.
-    pub storage: BTreeMap<U256, SlotChange>,
+    pub storage: SortedMap<U256, SlotChange>,
 }
 
 /// The net change of state of one block: only what differs from the parent state, in order of
@@ -59,7 +60,7 @@ pub struct AccountChange {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateChanges {
     /// Changed accounts.
-    pub accounts: BTreeMap<Address, AccountChange>,
+    pub accounts: SortedMap<Address, AccountChange>,
     /// Code that accounts in `accounts` refer to and that the block deployed, by its hash.
     pub code: BTreeMap<B256, Bytes>,
 }
@@ -73,15 +74,17 @@ impl StateChanges {
     /// The change that this and then `later` make together. `later` starts where this ends.
     #[must_use]
     pub fn then(mut self, later: Self) -> Self {
+        let mut accounts: BTreeMap<_, _> = self.accounts.into_iter().collect();
         for (address, change) in later.accounts {
-            let change = match self.accounts.remove(&address) {
+            let change = match accounts.remove(&address) {
                 Some(earlier) => earlier.then(change),
                 None => change,
             };
             if change.before != change.after || change.wiped || !change.storage.is_empty() {
-                self.accounts.insert(address, change);
+                accounts.insert(address, change);
             }
         }
+        self.accounts = accounts.into_iter().collect();
         self.code.extend(later.code);
         self
     }
@@ -91,7 +94,8 @@ impl AccountChange {
     fn then(self, later: Self) -> Self {
         // An account that did not exist has no storage that could go.
         let wiped = (self.wiped || later.wiped) && self.before.is_some();
-        let mut storage = if later.wiped { BTreeMap::new() } else { self.storage };
+        let kept = if later.wiped { SortedMap::default() } else { self.storage };
+        let mut storage: BTreeMap<_, _> = kept.into_iter().collect();
         for (slot, change) in later.storage {
             let before = match storage.get(&slot) {
                 _ if wiped => U256::ZERO,
@@ -101,6 +105,7 @@ impl AccountChange {
             storage.insert(slot, SlotChange { before, after: change.after });
         }
         storage.retain(|_, change| change.before != change.after);
+        let storage = storage.into_iter().collect();
         Self { before: self.before, after: later.after, wiped, storage }
     }
 }
@@ -126,7 +131,7 @@ mod tests {
         };
         let storage = slots.iter().map(slot).collect();
         let change = AccountChange { before, after, wiped, storage };
-        StateChanges { accounts: [(ADDRESS, change)].into(), code: BTreeMap::new() }
+        StateChanges { accounts: [(ADDRESS, change)].into_iter().collect(), code: BTreeMap::new() }
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn compare(block: &TestBlock, state: &TestState) -> (Duration, Duration) {
     let sequential = started.elapsed();
     let mut slowest = Duration::ZERO;
     for workers in [1, 2, 4] {
-        let executor = ParallelExecutor::new(workers).expect("threads start");
+        let executor =
+            ParallelExecutor::new(workers).expect("threads start").with_all_workers_always();
         let started = Instant::now();
         let executed = executor.execute(&spec, state, &block.input()).expect("the block is valid");
         slowest = slowest.max(started.elapsed());
@@ -115,8 +116,10 @@ fn a_fork_that_the_executors_do_not_know_is_refused_by_both() {
     block.env.cfg_env.set_spec_and_mainnet_gas_params(SpecId::AMSTERDAM);
     let spec = TestSpec::newest();
     let sequential = execute_block(&spec, &state, &block.input());
-    let parallel =
-        ParallelExecutor::new(2).expect("threads start").execute(&spec, &state, &block.input());
+    let parallel = ParallelExecutor::new(2)
+        .expect("threads start")
+        .with_all_workers_always()
+        .execute(&spec, &state, &block.input());
     assert!(matches!(sequential, Err(ExecutionError::Block(_))), "{sequential:?}");
     assert!(matches!(parallel, Err(ExecutionError::Block(_))), "{parallel:?}");
 }

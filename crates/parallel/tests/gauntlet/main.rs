@@ -29,8 +29,11 @@ fn from_env(name: &str, default: usize) -> usize {
 
 #[test]
 fn the_parallel_result_is_the_sequential_result_for_every_block() {
-    let executors: Vec<_> =
-        [1, 2, 4, 8].map(|workers| ParallelExecutor::new(workers).expect("threads start")).into();
+    let executors: Vec<_> = [1, 2, 4, 8]
+        .map(|workers| {
+            ParallelExecutor::new(workers).expect("threads start").with_all_workers_always()
+        })
+        .into();
     let gauntlet = Gauntlet::load();
     let chains = from_env("HEDDLE_GAUNTLET_BLOCKS", BLOCKS_IN_CI) / BLOCKS_PER_CHAIN;
     let first = from_env("HEDDLE_GAUNTLET_SEED", 0);
@@ -103,7 +106,7 @@ fn run_chain(seed: u64, gauntlet: &Gauntlet, executors: &[ParallelExecutor], see
 #[test]
 fn a_failing_state_read_is_an_error_and_leaves_the_workers_usable() {
     let gauntlet = Gauntlet::load();
-    let executor = ParallelExecutor::new(4).expect("threads start");
+    let executor = ParallelExecutor::new(4).expect("threads start").with_all_workers_always();
     let mut rng = StdRng::seed_from_u64(7);
     let spec = TestSpec::newest();
     let mut state = gauntlet.state(spec, &mut rng);
@@ -120,7 +123,7 @@ fn a_failing_state_read_is_an_error_and_leaves_the_workers_usable() {
 #[test]
 fn a_panic_in_a_worker_is_an_error_and_leaves_the_workers_usable() {
     let gauntlet = Gauntlet::load();
-    let executor = ParallelExecutor::new(4).expect("threads start");
+    let executor = ParallelExecutor::new(4).expect("threads start").with_all_workers_always();
     let mut rng = StdRng::seed_from_u64(8);
     let spec = TestSpec::newest();
     let mut state = gauntlet.state(spec, &mut rng);
@@ -137,7 +140,7 @@ fn a_panic_in_a_worker_is_an_error_and_leaves_the_workers_usable() {
 #[test]
 fn a_cancelled_block_is_an_error_and_leaves_the_workers_usable() {
     let gauntlet = Gauntlet::load();
-    let executor = ParallelExecutor::new(2).expect("threads start");
+    let executor = ParallelExecutor::new(2).expect("threads start").with_all_workers_always();
     let mut rng = StdRng::seed_from_u64(9);
     let spec = TestSpec::newest();
     let state = gauntlet.state(spec, &mut rng);

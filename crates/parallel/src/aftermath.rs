@@ -1,0 +1,239 @@
+//! What is left to do when all transactions are committed: receipts, and the block's change of
+//! state. All workers do it together: for light transactions it is as much work as running them.
+//!
+//! What is called inside a rayon pool is shared among its threads; outside, it runs on the caller's.
+
+use crate::{
+    memory::{AccountCell, SlotCell, VersionedMemory},
+    vm::CommittedTransaction,
+};
+use alloy_primitives::{Address, Bloom, KECCAK256_EMPTY, U256, map::B256Map};
+use heddle_evm::{
+    AccountChange, AccountState, LogBlooms, ParentState, Receipt, RecoveredTransaction, SlotChange,
+    SortedMap, StateChanges, StateError, account_state, as_stored, build_receipt,
+};
+use rayon::prelude::*;
+use revm::state::Bytecode;
+
+fn in_pool() -> bool {
+    rayon::current_thread_index().is_some()
+}
+
+/// Items for which it is not worth waking another worker.
+const ITEMS_MIN: usize = 256;
+
+/// The receipts of the block, in order.
+pub(crate) fn receipts(
+    committed: Vec<CommittedTransaction>,
+    transactions: &[RecoveredTransaction],
+) -> Vec<Receipt> {
+    let receipt = |blooms: &mut LogBlooms, committed: CommittedTransaction| {
+        let CommittedTransaction { tx, success, cumulative_gas_used, logs } = committed;
+        let tx_type = transactions[tx.as_usize()].tx_type();
+        let bloom = if logs.is_empty() { Bloom::ZERO } else { blooms.bloom(&logs) };
+        build_receipt(tx_type, success, cumulative_gas_used, logs, bloom)
+    };
+    if in_pool() {
+        let committed = committed.into_par_iter().with_min_len(ITEMS_MIN);
+        committed.map_init(LogBlooms::default, receipt).collect()
+    } else {
+        let mut blooms = LogBlooms::default();
+        committed.into_iter().map(|committed| receipt(&mut blooms, committed)).collect()
+    }
+}
+
+/// What the transactions wrote, by account and slot.
+#[derive(Debug, Default)]
+pub(crate) struct Written<'m> {
+    /// Accounts that changed, or whose storage did, by address.
+    accounts: Vec<(Address, &'m AccountCell)>,
+    /// Slots that changed, by address and slot.
+    slots: Vec<(Address, U256, &'m SlotCell)>,
+    /// Those that were to be kept apart.
+    pub(crate) apart: Apart,
+}
+
+/// The final writes to some accounts.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    /// Account, what it is now, whether its storage was wiped.
+    pub(crate) accounts: Vec<(Address, Option<AccountState>, bool)>,
+    pub(crate) slots: Vec<(Address, U256, U256)>,
+}
+
+impl<'m> Written<'m> {
+    /// Goes through the memory and makes sure that the parent's values are known wherever
+    /// something was written.
+    pub(crate) fn gather<P: ParentState>(
+        memory: &'m VersionedMemory,
+        parent: &P,
+        is_apart: impl Fn(&Address) -> bool + Sync,
+    ) -> Result<Self, StateError> {
+        let of_worker = |worker| Self::of_worker(memory, parent, &is_apart, worker);
+        let workers = 0..memory.workers();
+        let each: Vec<_> = if in_pool() {
+            workers.into_par_iter().map(of_worker).collect::<Result<_, _>>()?
+        } else {
+            workers.map(of_worker).collect::<Result<_, _>>()?
+        };
+        let mut all = Self::default();
+        for mut written in each {
+            all.accounts.append(&mut written.accounts);
+            all.slots.append(&mut written.slots);
+            all.apart.accounts.append(&mut written.apart.accounts);
+            all.apart.slots.append(&mut written.apart.slots);
+        }
+        if in_pool() {
+            rayon::join(
+                || all.accounts.par_sort_unstable_by_key(|(address, _)| *address),
+                || all.slots.par_sort_unstable_by_key(|(address, slot, _)| (*address, *slot)),
+            );
+        } else {
+            all.accounts.sort_unstable_by_key(|(address, _)| *address);
+            all.slots.sort_unstable_by_key(|(address, slot, _)| (*address, *slot));
+        }
+        all.add_owners_of_slots(memory, parent)?;
+        Ok(all)
+    }
+
+    fn of_worker<P: ParentState>(
+        memory: &'m VersionedMemory,
+        parent: &P,
+        is_apart: impl Fn(&Address) -> bool,
+        worker: usize,
+    ) -> Result<Self, StateError> {
+        let mut written = Self::default();
+        for cell in memory.accounts_of(worker) {
+            let Some((_, after)) = cell.last() else { continue };
+            let address = cell.key;
+            let wiped = memory.last_wipe(address).is_some();
+            if is_apart(&address) {
+                written.apart.accounts.push((address, after, wiped));
+                continue;
+            }
+            let before = parent_account(cell, parent)?;
+            if before.map(as_stored) != after.map(as_stored) || wiped && before.is_some() {
+                written.accounts.push((address, cell));
+            }
+        }
+        for cell in memory.slots_of(worker) {
+            let Some(after) = memory.last_slot(cell) else { continue };
+            let (address, slot) = cell.key;
+            if is_apart(&address) {
+                written.apart.slots.push((address, slot, after));
+                continue;
+            }
+            let wiped = memory.last_wipe(address).is_some();
+            let before = cell.parent(|| parent.storage_ref(address, slot))?;
+            if after != (if wiped { U256::ZERO } else { before }) {
+                written.slots.push((address, slot, cell));
+            }
+        }
+        Ok(written)
+    }
+
+    /// Accounts of which only storage changed.
+    fn add_owners_of_slots<P: ParentState>(
+        &mut self,
+        memory: &'m VersionedMemory,
+        parent: &P,
+    ) -> Result<(), StateError> {
+        let mut owners = Vec::new();
+        for owned in self.slots.chunk_by(|a, b| a.0 == b.0) {
+            let owner = owned[0].0;
+            if self.accounts.binary_search_by_key(&owner, |(address, _)| *address).is_err() {
+                let cell = memory.account(owner, 0);
+                parent_account(cell, parent)?;
+                owners.push((owner, cell));
+            }
+        }
+        if !owners.is_empty() {
+            self.accounts.append(&mut owners);
+            // Two sorted parts: a stable sort merges them.
+            self.accounts.sort_by_key(|(address, _)| *address);
+        }
+        Ok(())
+    }
+
+    /// The net change that the transactions made, joined with the one made around them; `None` if
+    /// both changed one account.
+    pub(crate) fn changes(
+        self,
+        memory: &VersionedMemory,
+        code: &B256Map<Bytecode>,
+        around: &StateChanges,
+    ) -> Option<StateChanges> {
+        let mut entries: Vec<_> =
+            self.accounts.iter().map(|(address, cell)| (*address, Entry::Written(cell))).collect();
+        entries.extend(around.accounts.iter().map(|(address, it)| (*address, Entry::Around(it))));
+        entries.sort_by_key(|(address, _)| *address);
+        if entries.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return None;
+        }
+        let change = |(address, entry): &(Address, Entry<'_, 'm>)| match entry {
+            Entry::Around(change) => (*address, (*change).clone()),
+            Entry::Written(cell) => (*address, self.change(memory, cell)),
+        };
+        let accounts = if in_pool() {
+            entries.par_iter().with_min_len(ITEMS_MIN).map(change).collect()
+        } else {
+            entries.iter().map(change).collect()
+        };
+        let mut changes =
+            StateChanges { accounts: SortedMap::from_sorted(accounts), code: around.code.clone() };
+        if !code.is_empty() {
+            let new = changes.accounts.values().filter_map(|change| {
+                let hash = change.after.map_or(KECCAK256_EMPTY, |after| after.code_hash);
+                let is_new = change.before.is_none_or(|before| before.code_hash != hash);
+                Some((hash, code.get(&hash).filter(|_| is_new)?.original_bytes()))
+            });
+            changes.code.extend(new);
+        }
+        Some(changes)
+    }
+
+    fn change(&self, memory: &VersionedMemory, cell: &AccountCell) -> AccountChange {
+        let address = cell.key;
+        let from = self.slots.partition_point(|(owner, _, _)| *owner < address);
+        let own = &self.slots[from..];
+        let own = match own.first() {
+            Some((owner, _, _)) if *owner == address => {
+                &own[..own.partition_point(|(owner, _, _)| *owner == address)]
+            }
+            _ => &[],
+        };
+        let before = cell.known_parent().flatten().map(as_stored);
+        let after = cell.last().map_or(before, |(_, after)| after.map(as_stored));
+        let was_wiped = memory.last_wipe(address).is_some();
+        let slot = |(_, slot, cell): &(Address, U256, &SlotCell)| {
+            let before =
+                if was_wiped { U256::ZERO } else { cell.known_parent().unwrap_or_default() };
+            (*slot, SlotChange { before, after: memory.last_slot(cell).unwrap_or(before) })
+        };
+        AccountChange {
+            before,
+            after,
+            // An account that did not exist has no storage that could go.
+            wiped: was_wiped && before.is_some(),
+            // One token can hold most of what a block changed.
+            storage: SortedMap::from_sorted(if own.len() > 2 * ITEMS_MIN && in_pool() {
+                own.par_iter().with_min_len(ITEMS_MIN).map(slot).collect()
+            } else {
+                own.iter().map(slot).collect()
+            }),
+        }
+    }
+}
+
+/// Where an account's change comes from.
+enum Entry<'a, 'm> {
+    Written(&'m AccountCell),
+    Around(&'a AccountChange),
+}
+
+fn parent_account<P: ParentState>(
+    cell: &AccountCell,
+    parent: &P,
+) -> Result<Option<AccountState>, StateError> {
+    cell.parent(|| Ok(parent.basic_ref(cell.key)?.as_ref().map(account_state)))
+}
