@@ -4,7 +4,7 @@ use alloy_primitives::{
     Address, B256, Bytes, KECCAK256_EMPTY, U256,
     map::{AddressMap, B256Map, Entry, U256Map},
 };
-use heddle_trie::{AccountChange, AccountState, SlotChange, StateChanges};
+use heddle_trie::{AccountChange, AccountState, SlotChange, SortedMap, StateChanges};
 use revm::{
     Database, DatabaseCommit, DatabaseRef,
     database_interface::DBErrorMarker,
@@ -85,16 +85,18 @@ impl CachedAccount {
     /// The net change against the parent state.
     fn change(&self) -> AccountChange {
         let changed = self.storage.iter().filter(|(_, slot)| slot.before != slot.after);
-        let mut slots: Vec<_> =
+        // Sorted by the highest limb, held beside references, so that sorting moves little and
+        // looks at a slot only where those are equal.
+        let mut sorted: Vec<_> =
             changed.map(|(slot, change)| (slot.as_limbs()[3], slot, change)).collect();
-        // In order, a tree is built bottom up, without a search for each slot.
-        slots.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        sorted.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let slots = sorted.into_iter().map(|(_, slot, change)| (*slot, *change)).collect();
         AccountChange {
             before: self.before.map(as_stored),
             after: self.now.map(as_stored),
             // An account that did not exist has no storage that could go.
             wiped: self.wiped && self.before.is_some(),
-            storage: slots.into_iter().map(|(_, slot, change)| (*slot, *change)).collect(),
+            storage: SortedMap::from_sorted(slots),
         }
     }
 }
@@ -291,8 +293,7 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        // Sorted by the first bytes, held beside a reference, so that sorting moves little and
-        // looks at an account only where those are equal; see `CachedAccount::change` for why.
+        // By their first bytes, as slots are in `CachedAccount::change`.
         let prefix = |address: &Address| address.0.first_chunk().map(|b| u64::from_be_bytes(*b));
         let mut sorted: Vec<_> =
             self.accounts.iter().map(|account| (prefix(&account.address), account)).collect();
@@ -312,7 +313,7 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
                 accounts.push((account.address, change));
             }
         }
-        Ok(StateChanges { accounts: accounts.into_iter().collect(), code })
+        Ok(StateChanges { accounts: SortedMap::from_sorted(accounts), code })
     }
 
     /// Adds the code that an account has now and had not before.
