@@ -401,6 +401,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             let mut slot = self.slots[tx.as_usize()].lock();
             if let Some(stale) = self.stale(tx, &slot) {
                 self.scheduler.reclaim(tx);
+                self.scheduler.conflict_at_head(tx, worker);
                 self.conflict(tx, stale, &slot, &mut desk.log);
                 return Some(tx);
             }

@@ -355,7 +355,7 @@ const GAS_PER_WORK: u64 = 5_000;
 const WORK_ALONE_MAX: u64 = 256;
 /// Share of the work, in percent, that one sender's transactions may have where more workers than
 /// one are to gain anything.
-const CHAIN_PERCENT_MAX: u64 = 80;
+const CHAIN_PERCENT_MAX: u64 = 60;
 
 impl BlockForecast {
     fn of(transactions: &[RecoveredTransaction]) -> Self {
@@ -368,7 +368,7 @@ impl BlockForecast {
             let work = if tx.input().is_empty() && tx.to().is_some() {
                 1
             } else {
-                (tx.gas_limit() / GAS_PER_WORK).clamp(4, 255)
+                (tx.gas_limit() / GAS_PER_WORK).clamp(4, 64)
             };
             let tx_index = TxIndex(index as u32);
             let (before, of_sender) = match senders.entry(tx.signer()) {

@@ -129,11 +129,28 @@ pub(crate) struct Scheduler {
     /// Transactions up to here come soon after one that conflicted: they are taken one at a time
     /// and committed as soon as they can be, because what is found stale late was built upon.
     contended: CachePadded<AtomicUsize>,
+    /// See [`CONFLICT_COST`]. Changed under the commit lock only.
+    cost: CachePadded<AtomicU32>,
+    /// Up to here `leader` works alone, and for how many transactions it will the next time.
+    alone_until: CachePadded<AtomicUsize>,
+    alone_next: AtomicUsize,
+    leader: AtomicUsize,
     stopped: CachePadded<AtomicBool>,
 }
 
 /// Transactions after a conflict that are taken with care.
 const CARE: usize = 64;
+
+/// When running ahead does not pay, one worker goes on alone, as the head, and the others leave it
+/// the memory and the caches. A conflict counts this much against running ahead, a transaction
+/// that ran ahead and could be committed counts one for it.
+const CONFLICT_COST: u32 = 4;
+/// Count from which on running ahead does not pay: below one conflict in some four transactions.
+const COST_MAX: u32 = 24;
+/// Transactions for which one worker goes on alone at first; twice as many each time after, because
+/// a block that began as one chain goes on as one.
+const ALONE_MIN: usize = 64;
+const ALONE_MAX: usize = 4_096;
 
 impl Scheduler {
     pub(crate) fn new(forecasts: impl Iterator<Item = Forecast>, workers: usize) -> Self {
@@ -154,6 +171,10 @@ impl Scheduler {
             waits: CachePadded::new(AtomicUsize::new(0)),
             changes: (0..workers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
             contended: CachePadded::new(AtomicUsize::new(0)),
+            cost: CachePadded::new(AtomicU32::new(0)),
+            alone_until: CachePadded::new(AtomicUsize::new(0)),
+            alone_next: AtomicUsize::new(ALONE_MIN),
+            leader: AtomicUsize::new(0),
             stopped: CachePadded::new(AtomicBool::new(false)),
         }
     }
@@ -214,10 +235,14 @@ impl Scheduler {
             if self.stopped() {
                 return Task::Finished;
             }
+            let Some(head) = self.head() else { return Task::Finished };
+            if self.stands_aside(stretch.worker, head) {
+                backoff.pause();
+                continue;
+            }
             if let Some(task) = self.next_of(stretch) {
                 return task;
             }
-            let Some(head) = self.head() else { return Task::Finished };
             match self.status(head) {
                 PENDING if self.claim(head, PENDING) => return Task::Run(head),
                 EXECUTED if !look_ahead && self.commits(stretch.worker, head) => {
@@ -252,6 +277,30 @@ impl Scheduler {
     /// Takes down that the reads of `tx` had gone stale.
     pub(crate) fn conflict(&self, tx: TxIndex) {
         self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
+    }
+
+    /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
+    /// lock.
+    pub(crate) fn conflict_at_head(&self, tx: TxIndex, worker: usize) {
+        let cost = self.cost.load(Ordering::Relaxed) + CONFLICT_COST;
+        if cost < COST_MAX {
+            self.cost.store(cost, Ordering::Relaxed);
+            return;
+        }
+        // Half: what follows has to prove itself soon.
+        self.cost.store(COST_MAX / 2, Ordering::Relaxed);
+        let alone = self.alone_next.load(Ordering::Relaxed);
+        self.alone_next.store((2 * alone).min(ALONE_MAX), Ordering::Relaxed);
+        self.leader.store(worker, Ordering::Relaxed);
+        // Release pairs with the acquire in `stands_aside`: who sees this sees the leader.
+        self.alone_until.store(tx.as_usize() + alone, Ordering::Release);
+    }
+
+    /// Whether `worker` leaves the work to another for now. The leader never does, so the head goes
+    /// on; what others had begun they end first.
+    fn stands_aside(&self, worker: usize, head: TxIndex) -> bool {
+        head.as_usize() < self.alone_until.load(Ordering::Acquire)
+            && self.leader.load(Ordering::Relaxed) != worker
     }
 
     /// The next pending transaction of the stretch.
@@ -422,6 +471,8 @@ impl Scheduler {
 
     /// Commits the head. Only under the commit lock, after [`Self::executed_head`].
     pub(crate) fn committed(&self, tx: TxIndex) {
+        let cost = self.cost.load(Ordering::Relaxed);
+        self.cost.store(cost.saturating_sub(1), Ordering::Relaxed);
         debug_assert_eq!(self.status(tx), COMMITTING);
         debug_assert_eq!(self.head(), Some(tx));
         self.set(tx, Status::Committed);

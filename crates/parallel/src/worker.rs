@@ -281,8 +281,11 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         context.journaled_state.set_empty_code(empty_code());
         let mut evm = context.build_mainnet();
         complete_instructions(&mut evm.instruction, &block.env.cfg_env);
-        let jumpdest = Instruction::new(jumpdest::<P>);
-        evm.instruction.insert_instruction(JUMPDEST, jumpdest, JUMPDEST_GAS);
+        // Alone, every run is the head's.
+        if memory.workers() > 1 {
+            let jumpdest = Instruction::new(jumpdest::<P>);
+            evm.instruction.insert_instruction(JUMPDEST, jumpdest, JUMPDEST_GAS);
+        }
         let static_gas = evm.instruction.gas_table()[usize::from(KECCAK256)];
         let keccak256 = Instruction::new(keccak256_seen::<P>);
         evm.instruction.insert_instruction(KECCAK256, keccak256, static_gas);
