@@ -235,13 +235,14 @@ impl Scheduler {
             if self.stopped() {
                 return Task::Finished;
             }
+            // First of all, and without a look at the head, which changes all the time.
+            if let Some(task) = self.next_of(stretch) {
+                return task;
+            }
             let Some(head) = self.head() else { return Task::Finished };
             if self.stands_aside(stretch.worker, head) {
                 backoff.pause();
                 continue;
-            }
-            if let Some(task) = self.next_of(stretch) {
-                return task;
             }
             match self.status(head) {
                 PENDING if self.claim(head, PENDING) => return Task::Run(head),
