@@ -54,14 +54,14 @@ pub fn export_bundles(
 /// The bundle of one block of the chain.
 fn export_bundle(chain: &Chain, number: u64) -> Result<BundleFile, ReplayError> {
     let failed = |reason: String| ReplayError::Block { number, reason };
-    let parent = number
-        .checked_sub(1)
-        .ok_or_else(|| failed("there is no state before the genesis block".to_owned()))?;
+    if number == 0 {
+        return Err(failed("there is no state before the genesis block".to_owned()));
+    }
     let block = chain.block_by_number(number).map_err(|error| failed(error.to_string()))?;
     let block = block.ok_or_else(|| {
         failed(format!("it is not on the chain, whose newest is {}", chain.head().number()))
     })?;
-    let state = chain.state_at(parent).map_err(|error| failed(error.to_string()))?;
+    let state = chain.state_before(&block).map_err(|error| failed(error.to_string()))?;
 
     let known = std::iter::once(&**chain.spec());
     let spec = find_rules(known, chain.chain_id(), &block.header)
@@ -73,7 +73,19 @@ fn export_bundle(chain: &Chain, number: u64) -> Result<BundleFile, ReplayError> 
         invalid: InvalidTransactions::Reject,
     };
     let (reads, output) = capture(&spec, &state, &input);
-    output.map_err(|error| failed(error.to_string()))?;
+    let differs = output.map_or_else(
+        |error| Some(error.to_string()),
+        |output| {
+            let (is, was) = (output.gas_used, block.header.gas_used);
+            (is != was).then(|| format!("it uses {is} gas, and used {was}"))
+        },
+    );
+    if let Some(reason) = differs {
+        return Err(failed(format!(
+            "it does not follow from its parent's state, which a development client may have \
+             altered before it: {reason}"
+        )));
+    }
     let (prestate, block_hashes) =
         reads.into_prestate(&state).map_err(|error| failed(error.to_string()))?;
     let ommer = |header: &alloy_consensus::Header| {

@@ -125,6 +125,20 @@ async fn the_blocks_of_a_development_chain_verify_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_before_which_the_state_was_altered_verifies_both_ways() {
+    let served = eventful_chain().await;
+    let counter = dev_accounts()[0].address.create(0);
+    let word = |number: u64| json!(format!("0x{number:064x}"));
+    let slot = [json!(counter), word(0), word(41)];
+    served.call("anvil_setStorageAt", &slot).await;
+    served.send(1, json!({ "to": counter })).await;
+    served.call("evm_mine", &[]).await;
+    let count = served.chain.latest_state().storage_at(counter, U256::ZERO).expect("readable");
+    assert_eq!(count, U256::from(42));
+    both_ways(served, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_blocks_of_a_chain_through_every_fork_verify_both_ways() {
     let Some((spec, file)) = every_fork() else { return };
     both_ways(ServedChain::start(spec.clone(), Some(file)).await, Some(spec)).await;
