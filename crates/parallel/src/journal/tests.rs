@@ -134,7 +134,9 @@ fn apply<J>(journal: &mut J, open: &mut Vec<JournalCheckpoint>, spec: SpecId, st
 where
     J: JournalTr<Database = State>,
 {
-    let load = |journal: &mut J, address| drop(journal.load_account(address));
+    let load = |journal: &mut J, address| {
+        journal.load_account(address).expect("the state answers");
+    };
     match step {
         Step::Load(address) => {
             let load = journal.load_account(address).unwrap();
