@@ -129,11 +129,6 @@ impl Profile {
         self.logs.iter().flat_map(|log| &log.spans)
     }
 
-    /// Number of runs.
-    pub fn runs(&self) -> usize {
-        self.logs.iter().map(|log| log.spans.len()).sum()
-    }
-
     /// Every run, by start time.
     pub fn spans(&self) -> Vec<Span> {
         let mut spans: Vec<_> = self.unordered_spans().copied().collect();
