@@ -1,7 +1,7 @@
 // Uniswap V2 swaps from all ten accounts at once, half of them through ethers and half through viem, over HTTP and
 // WebSocket, watched through every kind of subscription.
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { test } from "node:test";
 import { Contract, Interface, JsonRpcProvider, MaxUint256, NonceManager, Wallet, WebSocketProvider } from "ethers";
 import { createPublicClient, createWalletClient, http, webSocket } from "viem";
 import { privateKeyToAccount } from "viem/accounts";
@@ -22,10 +22,6 @@ const pairInterface = new Interface(pairAbi);
 const SWAP = pairInterface.getEvent("Swap").topicHash;
 
 let uniswap;
-const closers = [];
-after(async () => {
-  for (const close of closers.reverse()) await close();
-});
 
 /** An account's client: `approve(token)` and `swap(path, amount, nonce?)` resolve with the transaction's hash. */
 function ethersClient(index, overWebSocket) {
@@ -33,7 +29,7 @@ function ethersClient(index, overWebSocket) {
   const provider = overWebSocket
     ? new WebSocketProvider(node.wsUrl, CHAIN_ID, options)
     : new JsonRpcProvider(node.url, CHAIN_ID, options);
-  closers.push(() => provider.destroy());
+  node.beforeStop(() => provider.destroy());
   const { address, privateKey } = accounts[index];
   const wallet = new Wallet(privateKey, provider);
   const router = new Contract(uniswap.router, routerAbi, wallet);
@@ -50,11 +46,11 @@ function ethersClient(index, overWebSocket) {
 }
 
 function viemClient(index, overWebSocket) {
-  const transport = overWebSocket ? webSocket(node.wsUrl, { retryCount: 0 }) : http(node.url, { retryCount: 0 });
+  const transport = overWebSocket ? webSocket(node.wsUrl, { retryCount: 0, reconnect: false }) : http(node.url, { retryCount: 0 });
   const account = privateKeyToAccount(accounts[index].privateKey);
   const wallet = createWalletClient({ account, chain: foundry, transport, pollingInterval: POLL_MS });
   const reader = createPublicClient({ chain: foundry, transport, pollingInterval: POLL_MS });
-  if (overWebSocket) closers.push(async () => (await reader.transport.getRpcClient()).close());
+  if (overWebSocket) node.beforeStop(async () => (await reader.transport.getRpcClient()).close());
   return {
     library: overWebSocket ? "viem over WebSocket" : "viem over HTTP",
     approve: (address) =>
@@ -79,7 +75,7 @@ async function deployAndConnect() {
     pollingInterval: POLL_MS,
     cacheTimeout: -1,
   });
-  closers.push(() => provider.destroy());
+  node.beforeStop(() => provider.destroy());
   const deployer = new NonceManager(new Wallet(accounts[0].privateKey, provider));
   uniswap = await deployUniswap(deployer, accounts.slice(1).map(({ address }) => address));
   return accounts.map((_, index) => (index % 2 ? viemClient : ethersClient)(index, index % 4 >= 2));
@@ -160,7 +156,7 @@ function strip({ address, topics, data, blockHash, blockNumber, transactionHash,
 /** Subscribes through a bare WebSocket, ethers and viem. */
 async function watchEverything() {
   const subscriber = await Subscriber.connect(node.wsUrl);
-  closers.push(() => subscriber.close());
+  node.beforeStop(() => subscriber.close());
   const heads = await subscriber.subscribe("newHeads");
   const logs = await subscriber.subscribe("logs", { address: uniswap.pair, topics: [SWAP] });
   const pending = await subscriber.subscribe("newPendingTransactions");
@@ -168,15 +164,15 @@ async function watchEverything() {
   const ethersSwaps = [];
   const ethersBlocks = [];
   const ethersProvider = new WebSocketProvider(node.wsUrl, CHAIN_ID, { staticNetwork: true });
-  closers.push(() => ethersProvider.destroy());
+  node.beforeStop(() => ethersProvider.destroy());
   const pair = new Contract(uniswap.pair, pairAbi, ethersProvider);
   await pair.on("Swap", (...args) => ethersSwaps.push(args.at(-1).log.transactionHash));
   await ethersProvider.on("block", (number) => ethersBlocks.push(number));
 
   const viemSwaps = [];
   const viemBlocks = [];
-  const viem = createPublicClient({ chain: foundry, transport: webSocket(node.wsUrl, { retryCount: 0 }) });
-  closers.push(async () => (await viem.transport.getRpcClient()).close());
+  const viem = createPublicClient({ chain: foundry, transport: webSocket(node.wsUrl, { retryCount: 0, reconnect: false }) });
+  node.beforeStop(async () => (await viem.transport.getRpcClient()).close());
   const unwatch = [
     viem.watchContractEvent({
       address: uniswap.pair,
@@ -186,7 +182,7 @@ async function watchEverything() {
     }),
     viem.watchBlocks({ onBlock: ({ hash }) => viemBlocks.push(hash) }),
   ];
-  closers.push(() => unwatch.forEach((stop) => stop()));
+  node.beforeStop(() => unwatch.forEach((stop) => stop()));
   // Neither library says when its subscription is in place: give each one round trip on the same socket.
   await viem.getChainId();
   await ethersProvider.send("eth_chainId", []);

@@ -136,18 +136,24 @@ export async function startNode(options = {}) {
   };
 }
 
-/** One node for all tests of a file: started now, stopped after the last of them, its log printed if one failed. */
+/**
+ * One node for all tests of a file: started now, stopped after the last of them, its log printed if one failed. Clients
+ * that are to be closed before the node stops are named to `beforeStop`: one that sees its socket end connects again,
+ * and fails. (Hooks of `after` run in the order they are written, so a file's own would come too late.)
+ */
 export async function nodeForThisFile(options = {}) {
   const node = await startNode(options);
+  const closers = [];
   let failed = false;
   afterEach((t) => {
     if (t.passed === false) failed = true;
   });
   after(async () => {
+    for (const close of closers.reverse()) await close();
     await node.stop();
     if (failed) node.printLog();
   });
-  return node;
+  return { ...node, beforeStop: (close) => closers.push(close) };
 }
 
 /** One node for one test, its log printed if the body throws. */
