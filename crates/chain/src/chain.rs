@@ -11,7 +11,7 @@ use heddle_store::{BlockBatch, Store};
 use heddle_trie::AccountProof;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc};
 use tokio::sync::broadcast;
 
 /// Blocks kept decoded. A full block of 1,000,000,000 gas is some 30 MB with its receipts, an
@@ -253,6 +253,24 @@ impl Chain {
         Ok(location.map(|location| (location.block, location.index as usize)))
     }
 
+    /// The blocks of `from..=to` that can have a log of one of these addresses whose topics are among those given for
+    /// their place, ascending. An empty list of alternatives means any. None is left out; blocks can be named that have
+    /// no such log.
+    pub fn blocks_with_logs(
+        &self,
+        from: u64,
+        to: u64,
+        addresses: &[Address],
+        topics: &[Vec<B256>],
+    ) -> Result<Vec<u64>, ChainError> {
+        Ok(self.store.blocks_with_logs(from, to, addresses, topics)?)
+    }
+
+    /// The accounts that the blocks `from..=to` changed, also those that are again what they were.
+    pub fn changed_accounts(&self, from: u64, to: u64) -> Result<BTreeSet<Address>, ChainError> {
+        Ok(self.store.changed_accounts(from, to)?)
+    }
+
     /// The state after a block.
     pub fn state_at(&self, number: u64) -> Result<State, ChainError> {
         let head = self.head_and_state();
@@ -288,7 +306,7 @@ impl Chain {
     /// The price of blob gas in the next block, in wei; zero before Cancun.
     pub fn next_blob_base_fee(&self) -> u128 {
         let head = self.head();
-        let timestamp = head.header.timestamp + 1;
+        let timestamp = head.header.timestamp.saturating_add(1);
         let excess = self.spec.next_excess_blob_gas(&head.header, timestamp);
         let params = self.spec.blob_params_at(timestamp);
         excess.zip(params).map_or(0, |(excess, params)| params.calc_blob_fee(excess))

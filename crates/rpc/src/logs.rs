@@ -62,6 +62,26 @@ impl LogMatcher {
                 .all(|wanted| wanted.is_empty() || wanted.iter().any(|topic| has(topic.as_slice())))
     }
 
+    /// The blocks of `from..=to` that can have logs that match: those that the index names, or if everything matches
+    /// those with any logs.
+    fn blocks(&self, context: &Context, from: u64, to: u64) -> Result<Vec<u64>, Failure> {
+        if !self.addresses.is_empty() || self.topics.iter().any(|wanted| !wanted.is_empty()) {
+            let addresses: Vec<_> = self.addresses.iter().copied().collect();
+            let topics: Vec<Vec<_>> =
+                self.topics.iter().map(|wanted| wanted.iter().copied().collect()).collect();
+            return Ok(context.chain.blocks_with_logs(from, to, &addresses, &topics)?);
+        }
+        let mut blocks = Vec::new();
+        for number in from..=to {
+            match context.chain.header_by_number(number)? {
+                Some(header) if header.logs_bloom.is_zero() => {}
+                Some(_) => blocks.push(number),
+                None => break,
+            }
+        }
+        Ok(blocks)
+    }
+
     /// The matching logs of a block.
     pub(crate) fn in_block(&self, block: &ChainBlock, removed: bool) -> Vec<Log> {
         let mut found = Vec::new();
@@ -182,17 +202,13 @@ pub(crate) fn in_range(
     let limits = &context.limits;
     if to - from >= limits.logs_blocks_max {
         return Err(Failure::Limit(format!(
-            "query spans {} blocks, at most {} are allowed; ask for a smaller range",
+            "query exceeds max block range {}: it spans {} blocks",
+            limits.logs_blocks_max,
             (to - from).saturating_add(1),
-            limits.logs_blocks_max
         )));
     }
     let mut found = Vec::new();
-    for number in from..=to {
-        let Some(header) = context.chain.header_by_number(number)? else { break };
-        if header.logs_bloom.is_zero() || !matcher.may_match(&header.logs_bloom) {
-            continue;
-        }
+    for number in matcher.blocks(context, from, to)? {
         let Some(block) = context.chain.block_by_number(number)? else { break };
         convert::for_each_log(
             &block,
@@ -207,8 +223,9 @@ pub(crate) fn in_range(
         // One block alone may exceed the limit: there would be no smaller range to ask for.
         if from < to && found.len() > limits.logs_max {
             return Err(Failure::Limit(format!(
-                "query exceeds {} logs at block {number}; ask for a smaller range",
-                limits.logs_max
+                "query exceeds max results {}, retry with the range {from}-{}",
+                limits.logs_max,
+                number.saturating_sub(1).max(from),
             )));
         }
     }

@@ -7,7 +7,7 @@ use crate::schema::{
     WriteTables, account_history_key, account_node_key, meta, storage_history_key, storage_key,
     storage_node_key, storage_node_key_end,
 };
-use crate::{BlockBatch, BlockId, Store, StoreError};
+use crate::{BlockBatch, BlockId, Store, StoreError, log_index};
 use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
 use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
 use redb::ReadableTable;
@@ -124,7 +124,7 @@ fn write_block(tables: &mut WriteTables<'_>, batch: &BlockBatch<'_>) -> Result<(
     for (index, transaction) in (0u32..).zip(batch.transactions) {
         tables.transactions.insert(&**transaction.tx_hash(), (number, index))?;
     }
-    Ok(())
+    log_index::add_block(tables, number, batch.receipts)
 }
 
 fn write_history(

@@ -34,6 +34,8 @@
 //! | `changes` | number | all values that the block overwrote, in one piece, to undo it |
 //! | `account_history` | address, number | the account before that block, empty if absent |
 //! | `storage_history` | address, slot, number | the value before that block |
+//! | `recent_logs` | number | fingerprints of the addresses and topics of its logs, of the newest blocks |
+//! | `log_chunks` | last block, fingerprint, page | the same of older blocks, by fingerprint; see `log_index.rs` |
 //! | `side_blocks` | hash | header and body of a block that is not in the chain |
 //!
 //! The state after block *n* is read by a short look-up: the first history entry of the account or
@@ -60,6 +62,7 @@ mod codec;
 mod commit;
 mod error;
 mod flusher;
+mod log_index;
 mod open;
 mod past;
 mod schema;

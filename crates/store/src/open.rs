@@ -50,6 +50,7 @@ impl Store {
         }
         let database = open_file(path, &file, config)?;
         check_identity(path, &file, &database, identity)?;
+        crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
         Self::over(database, file, *identity, config.durability, Some(lock))
     }
 

@@ -5,7 +5,7 @@ use crate::codec::{BodyRecord, HeaderRecord};
 use crate::commit::{apply_changes, apply_trie_updates};
 use crate::schema::{WriteTables, account_history_key, meta, storage_history_key};
 use crate::store::Snapshot;
-use crate::{StateView, Store, StoreError};
+use crate::{StateView, Store, StoreError, log_index};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::{
     AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, TrieUpdates,
@@ -13,7 +13,7 @@ use heddle_trie::{
 };
 use parking_lot::MutexGuard;
 use redb::ReadableTable;
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 /// How many blocks behind the head a proof may be: the changes since are undone in memory for it.
 pub const PROOF_DEPTH_BLOCKS_MAX: u64 = 1_024;
@@ -104,6 +104,24 @@ impl Store {
         let span = tracing::debug_span!("proof", number);
         let _entered = span.enter();
         Ok(prove_account(&self.past_nodes(number)?.reader(), address, slots)?)
+    }
+
+    /// The accounts that the blocks `from..=to` changed, in themselves or in their storage, also those that are again
+    /// what they were.
+    ///
+    /// # Errors
+    /// If there is no such block, or when the database fails.
+    pub fn changed_accounts(&self, from: u64, to: u64) -> Result<BTreeSet<Address>, StoreError> {
+        let snapshot = self.snapshot();
+        let head = snapshot.head()?.number;
+        if to > head {
+            return Err(StoreError::UnknownBlock { number: to, head });
+        }
+        let mut changed = BTreeSet::new();
+        for number in from..=to {
+            changed.extend(change_set(&snapshot, number)?.0.accounts.into_keys());
+        }
+        Ok(changed)
     }
 
     /// The nodes of all tries of the state after block `number`: what a block that branches off
@@ -239,6 +257,7 @@ fn remove_block(tables: &mut WriteTables<'_>, number: u64) -> Result<B256, Store
         tables.transactions.remove(&**transaction.tx_hash())?;
     }
     tables.receipts.remove(number)?;
+    log_index::remove_block(tables, number)?;
     Ok(hash)
 }
 

@@ -28,6 +28,8 @@ const ACCOUNT_HISTORY: TableDefinition<'_, Key<28>, Bytes> =
     TableDefinition::new("account_history");
 const STORAGE_HISTORY: TableDefinition<'_, Key<60>, Bytes> =
     TableDefinition::new("storage_history");
+const RECENT_LOGS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("recent_logs");
+const LOG_CHUNKS: TableDefinition<'_, (u64, u64, u32), Bytes> = TableDefinition::new("log_chunks");
 const SIDE_BLOCKS: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("side_blocks");
 
 type Writable<'t, K, V> = Table<'t, K, V>;
@@ -85,6 +87,8 @@ tables! {
     changes: CHANGES<u64, Bytes>,
     account_history: ACCOUNT_HISTORY<Key<28>, Bytes>,
     storage_history: STORAGE_HISTORY<Key<60>, Bytes>,
+    recent_logs: RECENT_LOGS<u64, Bytes>,
+    log_chunks: LOG_CHUNKS<(u64, u64, u32), Bytes>,
     side_blocks: SIDE_BLOCKS<Key<32>, Bytes>,
 }
 
@@ -95,6 +99,8 @@ pub(crate) mod meta {
     pub(crate) const GENESIS_HASH: &str = "genesis_hash";
     pub(crate) const FINALIZED: &str = "finalized";
     pub(crate) const SAFE: &str = "safe";
+    /// The next block whose logs are to be indexed.
+    pub(crate) const LOGS_INDEXED: &str = "logs_indexed";
     /// Addresses, one after the other.
     pub(crate) const STORAGE_ONLY: &str = "storage_only";
 }
