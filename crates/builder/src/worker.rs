@@ -167,7 +167,9 @@ impl Worker {
     }
 
     fn schedule_interval(&mut self) {
-        self.due = self.shared.interval.lock().map(|interval| Instant::now() + interval);
+        // An interval beyond what the clock can count never ends.
+        let interval = *self.shared.interval.lock();
+        self.due = interval.and_then(|interval| Instant::now().checked_add(interval));
     }
 
     fn do_what_is_due(&mut self) {
@@ -176,7 +178,10 @@ impl Worker {
             // From the time it was due, so that blocks keep their pace; but after a stall the
             // missed ones are not made up for.
             let interval = *self.shared.interval.lock();
-            self.due = interval.zip(self.due).map(|(interval, due)| (due + interval).max(now));
+            self.due = interval
+                .zip(self.due)
+                .and_then(|(interval, due)| due.checked_add(interval))
+                .map(|due| due.max(now));
             if let Err(error) = self.mine_one() {
                 tracing::error!(%error, "no block was made");
             }

@@ -233,7 +233,7 @@ pub(crate) fn search(
         Direction::Before if number == 0 || number > head => (Some(head), true),
         Direction::Before => (number.checked_sub(1), false),
         Direction::After if number == 0 => (Some(0), true),
-        Direction::After => (Some(number + 1).filter(|next| *next <= head), false),
+        Direction::After => (number.checked_add(1).filter(|next| *next <= head), false),
     };
     while let Some(number) = next.filter(|_| page.len() < size) {
         let Some(block) = context.chain.block_by_number(number)? else { break };
