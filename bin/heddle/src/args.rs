@@ -210,6 +210,8 @@ pub(crate) struct Node {
         help_heading = "JSON-RPC"
     )]
     pub(crate) http_hosts: Vec<String>,
+    #[command(flatten)]
+    pub(crate) rpc: crate::rpc_args::RpcArgs,
 
     /// Seconds between blocks; fractions are fine [with --dev: a block for every transaction].
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "no_mining", help_heading = "Blocks")]

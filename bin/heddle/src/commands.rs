@@ -59,7 +59,6 @@ fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<Node
     let apis = if args.dev { Apis::all() } else { Apis::public() };
     Ok(NodeConfig {
         chain,
-        datadir: args.datadir,
         workers: args.workers.map_or_else(workers_by_default, usize::from),
         automine: args.dev && !args.no_mining && args.block_time.is_none(),
         block_time: args.block_time,
@@ -69,16 +68,20 @@ fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<Node
             0 => DurabilityPolicy::EveryBlock,
             window => DurabilityPolicy::Window(Duration::from_millis(window)),
         },
-        rpc: RpcConfig {
-            address: SocketAddr::new(args.http_address, args.http_port),
-            apis: args.http_api.unwrap_or(apis),
-            dev: args.dev,
-            signers,
-            cors: args.http_cors,
-            hosts: args.http_hosts,
-            ..RpcConfig::default()
-        },
+        rpc: args.rpc.complete(
+            RpcConfig {
+                address: SocketAddr::new(args.http_address, args.http_port),
+                apis: args.http_api.unwrap_or(apis),
+                dev: args.dev,
+                signers,
+                cors: args.http_cors,
+                hosts: args.http_hosts,
+                ..RpcConfig::default()
+            },
+            args.datadir.as_deref(),
+        ),
         metrics: args.metrics,
+        datadir: args.datadir,
     })
 }
 

@@ -9,6 +9,7 @@ mod chain_file;
 mod commands;
 mod logging;
 mod replay;
+mod rpc_args;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
     time::Duration,
 };
@@ -122,8 +123,12 @@ impl fmt::Display for Apis {
 pub struct RpcConfig {
     /// Where to listen. Port 0 takes a free one.
     pub address: SocketAddr,
-    /// What to serve.
+    /// What to serve over HTTP.
     pub apis: Apis,
+    /// What to serve over WebSocket; `None` for the same.
+    pub websocket_apis: Option<Apis>,
+    /// The Unix socket to serve everything on, for the user whose node it is. `None` for none.
+    pub ipc: Option<PathBuf>,
     /// Whether this is a development chain: `evm_` methods, requests from any web page, transactions without replay
     /// protection.
     pub dev: bool,
@@ -153,6 +158,8 @@ impl Default for RpcConfig {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), Self::PORT),
             apis: Apis::public(),
+            websocket_apis: None,
+            ipc: None,
             dev: false,
             signers: Vec::new(),
             cors: Vec::new(),
@@ -172,12 +179,18 @@ pub struct RpcLimits {
     pub response_bytes_max: u32,
     /// Most calls in a batch.
     pub batch_calls_max: u32,
-    /// Most open connections; further ones are closed at once.
+    /// Most open connections, over HTTP, WebSocket and IPC together; further ones are closed at once.
     pub connections_max: u32,
     /// Most subscriptions on one connection.
     pub subscriptions_per_connection_max: u32,
     /// Messages queued for a WebSocket client before its subscriptions wait for it.
     pub websocket_queue_max: u32,
+    /// How long a new connection may take for the head of its first request, and any for the body of one. As geth's
+    /// read timeout.
+    pub request_time_max: Duration,
+    /// How long an HTTP connection may wait between requests, the next one's head included. As geth's idle timeout,
+    /// and longer than proxies keep theirs.
+    pub idle_time_max: Duration,
     /// How long a client may leave us unable to write before it is disconnected. As geth's write timeout.
     pub write_stalled_max: Duration,
     /// Most gas of `eth_call`, `eth_estimateGas` and `eth_createAccessList`. Calls that name no gas get this much.
@@ -228,6 +241,8 @@ impl Default for RpcLimits {
             connections_max: 1_024,
             subscriptions_per_connection_max: 1_024,
             websocket_queue_max: 1_024,
+            request_time_max: Duration::from_secs(30),
+            idle_time_max: Duration::from_secs(120),
             write_stalled_max: Duration::from_secs(10),
             call_gas_max: 50_000_000,
             call_time_max: Duration::from_secs(5),

@@ -1,6 +1,6 @@
 //! What goes wrong: on starting the server, and on answering a call.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use alloy_primitives::Bytes;
 use jsonrpsee::types::{ErrorObject, ErrorObjectOwned};
@@ -17,6 +17,14 @@ pub enum RpcError {
     Bind {
         /// Where it was to listen.
         address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The Unix socket cannot be made, or another process answers there.
+    #[error("cannot listen on {path}: {source} (choose another place with --ipcpath, or --ipcdisable)", path = path.display())]
+    Ipc {
+        /// Where it was to be.
+        path: PathBuf,
         /// What the system says.
         source: io::Error,
     },

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use jsonrpsee::{
@@ -51,7 +52,7 @@ fn origins(config: &RpcConfig) -> Result<Option<AllowOrigin>, RpcError> {
 /// The headers that let browsers call us, and the answer to their preflight requests.
 pub(crate) fn cors(config: &RpcConfig) -> Result<Option<CorsLayer>, RpcError> {
     let Some(origins) = origins(config)? else { return Ok(None) };
-    let remembered = std::time::Duration::from_secs(PREFLIGHT_REMEMBERED_SECONDS);
+    let remembered = Duration::from_secs(PREFLIGHT_REMEMBERED_SECONDS);
     Ok(Some(
         CorsLayer::new()
             .allow_origin(origins)
@@ -70,6 +71,7 @@ struct Rules {
     /// Origins allowed to open a WebSocket; `None` for any.
     origins: Option<Vec<String>>,
     request_bytes_max: u32,
+    request_time_max: Duration,
     batch_calls_max: usize,
 }
 
@@ -121,6 +123,7 @@ impl GateLayer {
             hosts: unless_any(&config.hosts),
             origins: unless_any(&config.cors),
             request_bytes_max: config.limits.request_bytes_max,
+            request_time_max: config.limits.request_time_max,
             batch_calls_max: config.limits.batch_calls_max as usize,
         }))
     }
@@ -169,15 +172,18 @@ where
         let rules = self.rules.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
+            let reading = read_body(&parts.headers, body, rules.request_bytes_max);
             let (body, is_single) =
-                match read_body(&parts.headers, body, rules.request_bytes_max).await {
-                    Ok(read) => read,
+                match tokio::time::timeout(rules.request_time_max, reading).await {
+                    Ok(Ok(read)) => read,
                     // The stream fails if a body that did not give its length is too long, or if the client hangs up, and
                     // then nobody hears the answer.
-                    Err(HttpError::TooLarge | HttpError::Stream(_)) => {
+                    Ok(Err(HttpError::TooLarge | HttpError::Stream(_))) => {
                         return Ok(response::too_large(rules.request_bytes_max));
                     }
-                    Err(HttpError::Malformed) => return Ok(response::malformed()),
+                    Ok(Err(HttpError::Malformed)) => return Ok(response::malformed()),
+                    // With the connection, since the rest of the body may come yet.
+                    Err(_) => return Err("the client did not send its request in time".into()),
                 };
             let refused = if is_single {
                 refuse_single(&body)
@@ -193,7 +199,7 @@ where
     }
 }
 
-fn error_response(id: Id<'_>, error: ErrorObjectOwned) -> String {
+pub(crate) fn error_response(id: Id<'_>, error: ErrorObjectOwned) -> String {
     let response = Response::new(ResponsePayload::<()>::error(error), id);
     // Only types that serialise without fail.
     serde_json::to_string(&response).unwrap_or_default()

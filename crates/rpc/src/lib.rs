@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP and WebSocket on one port, with geth's semantics.
+//! JSON-RPC over HTTP and WebSocket on one port, and over IPC, with geth's semantics.
 //!
 //! **Owns** the wire: the server, the methods' names, parameters, answers and errors, filters and subscriptions, and
 //! the signing of transactions with the development keys.
@@ -29,6 +29,7 @@ mod estimate;
 mod fees;
 mod filters;
 mod http;
+mod ipc;
 mod logs;
 mod methods;
 mod overrides;

@@ -1,27 +1,43 @@
 //! Listening, and stopping.
 
-use std::{collections::HashSet, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use heddle_builder::Miner;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::{
+    RpcModule,
     core::{BoxError, middleware::RpcServiceBuilder},
     server::{
-        BatchRequestConfig, HttpBody, HttpRequest, PingConfig, Server, ServerConfig, ServerHandle,
-        StopHandle, serve_with_graceful_shutdown, stop_channel,
+        BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, PingConfig, Server, ServerConfig,
+        ServerHandle, StopHandle, stop_channel,
     },
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Semaphore, broadcast::error::RecvError},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError},
     task::{JoinHandle, JoinSet},
 };
-use tower::{Service, ServiceBuilder, service_fn};
+use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{
-    RpcConfig, RpcError,
+    Apis, Namespace, RpcConfig, RpcError, RpcLimits,
     connection::Connection,
     context::Context,
     http::{GateLayer, cors},
+    ipc::{self, IpcSocket},
     methods,
     service::CheckedLayer,
     subscriptions::HexIds,
@@ -35,7 +51,7 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// the answer is geth's.
 const BATCH_SLACK: u32 = 16;
 
-/// Serves JSON-RPC over HTTP and WebSocket on one port.
+/// Serves JSON-RPC over HTTP and WebSocket on one port, and over a Unix socket.
 #[derive(Debug)]
 pub struct RpcServer;
 
@@ -43,6 +59,7 @@ pub struct RpcServer;
 #[derive(Debug)]
 pub struct RpcServerHandle {
     address: SocketAddr,
+    methods: Vec<&'static str>,
     handle: ServerHandle,
     listening: JoinHandle<()>,
 }
@@ -51,6 +68,11 @@ impl RpcServerHandle {
     /// Where it listens; the port is the real one also where 0 was asked for.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The names of all methods served over HTTP.
+    pub fn methods(&self) -> Vec<&'static str> {
+        self.methods.clone()
     }
 
     /// Takes no more requests, lets those that are being answered finish, at most for two seconds, and closes all
@@ -68,44 +90,197 @@ impl RpcServer {
     /// Starts to serve the chain and the pool of this miner. Call it inside a tokio runtime.
     ///
     /// # Errors
-    /// If the address cannot be listened on, or the configuration names a web origin that is none.
+    /// If the address or the Unix socket cannot be listened on, or the configuration names a web origin that is none.
     pub async fn start(config: RpcConfig, miner: Arc<Miner>) -> Result<RpcServerHandle, RpcError> {
-        let cors = cors(&config)?;
         let bind_error = |source| RpcError::Bind { address: config.address, source };
         let listener = TcpListener::bind(config.address).await.map_err(bind_error)?;
         let address = listener.local_addr().map_err(bind_error)?;
+        let socket = config.ipc.as_deref().map(IpcSocket::bind).transpose()?;
 
         let context = Arc::new(Context::new(miner, &config));
-        let module = methods::module(context.clone(), &config)?;
-        let names: HashSet<&'static str> = module.method_names().collect();
-        tracing::info!(%address, apis = %config.apis, methods = names.len(), "JSON-RPC over HTTP and WebSocket");
-        let checked = CheckedLayer {
-            methods: Arc::new(names),
-            batch_calls_max: config.limits.batch_calls_max as usize,
-            response_bytes_max: config.limits.response_bytes_max as usize,
+        let served = |apis: &Apis| RpcConfig { apis: apis.clone(), ..config.clone() };
+        let over_http = served(&config.apis);
+        let over_websocket = served(config.websocket_apis.as_ref().unwrap_or(&config.apis));
+        let mut methods: Vec<_> =
+            methods::module(context.clone(), &over_http)?.method_names().collect();
+        methods.sort_unstable();
+        let services = Services {
+            http: endpoint(&over_http, &context, Reach::Network)?,
+            websocket: endpoint(&over_websocket, &context, Reach::Network)?,
         };
-        let services = Server::builder()
-            .set_config(transport(&config))
-            .set_rpc_middleware(RpcServiceBuilder::new().layer(checked))
-            .set_http_middleware(
-                ServiceBuilder::new().option_layer(cors).layer(GateLayer::new(&config)),
-            )
-            .to_service_builder();
+        // Whoever can open the socket can stop the node as well, so nothing is kept from them.
+        let local = endpoint(&served(&Apis::all()), &context, Reach::Local)?;
+        tracing::info!(%address, apis = %over_http.apis, "JSON-RPC over HTTP and WebSocket");
+        warn_of_risks(address, &over_http);
+        if over_websocket.apis != over_http.apis {
+            warn_of_risks(address, &over_websocket);
+        }
 
         let (stop, handle) = stop_channel();
         tokio::spawn(keep_filters(context, stop.clone()));
-        let serve = move |stream: Connection<TcpStream>, stop: StopHandle| {
-            // One service for one connection: its id is what keeps subscriptions apart.
-            let service = services.clone().build(module.clone(), stop.clone());
-            let service = service_fn(move |request: HttpRequest<_>| {
-                let mut service = service.clone();
-                async move { service.call(request.map(HttpBody::new)).await }
+        let places = Arc::new(Semaphore::new(config.limits.connections_max as usize));
+        let limits = Arc::new(config.limits);
+        let (tcp_limits, tcp_stop) = (limits.clone(), stop.clone());
+        let tcp =
+            listen(listener, limits.clone(), places.clone(), stop.clone(), move |stream, place| {
+                // A receipt must not wait for the next packet. Without it, everything still works.
+                let _ = stream.set_nodelay(true);
+                let stream = Connection::new(stream, tcp_limits.write_stalled_max, place);
+                Box::pin(serve(stream, services.clone(), tcp_limits.clone(), tcp_stop.clone()))
             });
-            serve_with_graceful_shutdown(stream, service, stop.shutdown())
-        };
-        let listening = tokio::spawn(listen(listener, config, stop, serve));
-        Ok(RpcServerHandle { address, handle, listening })
+        let unix = socket.map(|socket| {
+            let (unix_limits, unix_stop) = (limits.clone(), stop.clone());
+            listen(socket, limits, places, stop, move |stream, place| {
+                let (limits, stop) = (unix_limits.clone(), unix_stop.clone());
+                Box::pin(serve_local(stream, place, local.clone(), limits, stop))
+            })
+        });
+        let listening = tokio::spawn(async move {
+            match unix {
+                Some(unix) => drop(tokio::join!(tcp, unix)),
+                None => tcp.await,
+            }
+        });
+        Ok(RpcServerHandle { address, methods, handle, listening })
     }
+}
+
+/// Says what strangers could do, where the operator may not have meant it.
+fn warn_of_risks(address: SocketAddr, config: &RpcConfig) {
+    let risky = [Namespace::Debug, Namespace::Testing].into_iter();
+    let risky: Vec<_> =
+        risky.filter(|name| config.apis.contains(*name)).map(Namespace::name).collect();
+    if config.dev {
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "a development node is reachable from other machines; everybody there controls it");
+        }
+    } else if !risky.is_empty() {
+        tracing::warn!(
+            %address,
+            namespaces = risky.join(","),
+            "whoever reaches the node can put blocks on its chain and take them off; name the namespaces that you \
+             need with --http.api and --ws.api"
+        );
+    }
+}
+
+/// One client's way from an HTTP request to the methods and back.
+type Endpoint = BoxCloneSyncService<HttpRequest, HttpResponse, BoxError>;
+/// Makes one of them for each connection, whose id is what keeps subscriptions apart.
+type Endpoints = Arc<dyn Fn(StopHandle) -> Endpoint + Send + Sync>;
+
+/// From where an endpoint can be reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// By web pages and other machines, perhaps.
+    Network,
+    /// By the node's own user.
+    Local,
+}
+
+/// Serves the namespaces of this configuration.
+fn endpoint(
+    config: &RpcConfig,
+    context: &Arc<Context>,
+    reach: Reach,
+) -> Result<Endpoints, RpcError> {
+    let module: RpcModule<Context> = methods::module(context.clone(), config)?;
+    let names: HashSet<&'static str> = module.method_names().collect();
+    let checked = CheckedLayer {
+        methods: Arc::new(names),
+        batch_calls_max: config.limits.batch_calls_max as usize,
+        response_bytes_max: config.limits.response_bytes_max as usize,
+    };
+    let rpc = RpcServiceBuilder::new().layer(checked);
+    let is_open = reach == Reach::Network;
+    let cors = if is_open { cors(config)? } else { None };
+    let gate = is_open.then(|| GateLayer::new(config));
+    let services = Server::builder()
+        .set_config(transport(config))
+        .set_rpc_middleware(rpc)
+        .set_http_middleware(ServiceBuilder::new().option_layer(cors).option_layer(gate))
+        .to_service_builder();
+    Ok(Arc::new(move |stop| BoxCloneSyncService::new(services.clone().build(module.clone(), stop))))
+}
+
+/// What is served on the port: an upgraded connection can have other methods than one that is not.
+#[derive(Clone)]
+struct Services {
+    http: Endpoints,
+    websocket: Endpoints,
+}
+
+/// Hands a connection's requests to the endpoint for their transport.
+struct ByTransport {
+    http: Endpoint,
+    websocket: Endpoint,
+    has_asked: Arc<AtomicBool>,
+}
+
+impl hyper::service::Service<HttpRequest<Incoming>> for ByTransport {
+    type Response = HttpResponse;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<HttpResponse>> + Send>>;
+
+    fn call(&self, request: HttpRequest<Incoming>) -> Self::Future {
+        // Relaxed: whoever reads it only wants to know whether it happened some time ago.
+        self.has_asked.store(true, Ordering::Relaxed);
+        let is_websocket = request.headers().contains_key("upgrade");
+        let mut endpoint = if is_websocket { self.websocket.clone() } else { self.http.clone() };
+        let answer = endpoint.call(request.map(HttpBody::new));
+        Box::pin(async move { answer.await.map_err(io::Error::other) })
+    }
+}
+
+/// Answers the requests on one connection until the client leaves, is too slow, or the server stops.
+async fn serve<S>(stream: S, services: Services, limits: Arc<RpcLimits>, stop: StopHandle)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let service = ByTransport {
+        http: (services.http)(stop.clone()),
+        websocket: (services.websocket)(stop.clone()),
+        has_asked: has_asked.clone(),
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_time_max)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let says_nothing = async move {
+        tokio::time::sleep(limits.request_time_max).await;
+        if has_asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::pin!(connection, says_nothing);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.shutdown() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = says_nothing => Ok(()),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Answers the requests on one connection of the Unix socket, by way of a WebSocket inside the process.
+async fn serve_local(
+    stream: UnixStream,
+    place: OwnedSemaphorePermit,
+    endpoints: Endpoints,
+    limits: Arc<RpcLimits>,
+    stop: StopHandle,
+) {
+    let (near, far) = tokio::io::duplex(ipc::PIPE_BYTES);
+    let client = Connection::new(stream, limits.write_stalled_max, place);
+    let carried = ipc::carry(client, near, limits.clone());
+    let services = Services { http: endpoints.clone(), websocket: endpoints };
+    tokio::join!(serve(far, services, limits, stop), carried);
 }
 
 fn transport(config: &RpcConfig) -> ServerConfig {
@@ -124,15 +299,39 @@ fn transport(config: &RpcConfig) -> ServerConfig {
         .build()
 }
 
+/// One client being served.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where clients come in.
+trait Listener: Send {
+    type Stream: Send;
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+    async fn accept(&self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+impl Listener for IpcSocket {
+    type Stream = UnixStream;
+    async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+}
+
 /// Accepts connections until the server is stopped, then waits for them.
-async fn listen<S, F>(listener: TcpListener, config: RpcConfig, stop: StopHandle, serve: S)
-where
-    S: Fn(Connection<TcpStream>, StopHandle) -> F,
-    F: Future<Output = Result<(), BoxError>> + Send + 'static,
-{
-    let places = Arc::new(Semaphore::new(config.limits.connections_max as usize));
+async fn listen<L: Listener>(
+    listener: L,
+    limits: Arc<RpcLimits>,
+    places: Arc<Semaphore>,
+    stop: StopHandle,
+    serve: impl Fn(L::Stream, OwnedSemaphorePermit) -> Serving,
+) {
     let mut connections = JoinSet::new();
-    let stopped = stop.clone().shutdown();
+    let stopped = stop.shutdown();
     tokio::pin!(stopped);
     loop {
         let accepted = tokio::select! {
@@ -141,7 +340,7 @@ where
             accepted = listener.accept() => accepted,
         };
         let stream = match accepted {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -150,16 +349,10 @@ where
         };
         let Ok(place) = places.clone().try_acquire_owned() else {
             metrics::counter!("rpc_refused_connections_total").increment(1);
-            tracing::debug!(
-                limit = config.limits.connections_max,
-                "too many connections, one is closed"
-            );
+            tracing::debug!(limit = limits.connections_max, "too many connections, one is closed");
             continue;
         };
-        // A receipt must not wait for the next packet. Without it, everything still works.
-        let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, config.limits.write_stalled_max, place);
-        connections.spawn(serve(connection, stop.clone()));
+        connections.spawn(serve(stream, place));
     }
     drop(listener);
     let finish = async { while connections.join_next().await.is_some() {} };
