@@ -192,12 +192,7 @@ impl Simulation {
     ) -> Result<Self, Failure> {
         let mut database = CacheDB::new(state);
         if let Some(overrides) = call.environment.clone() {
-            if overrides.beacon_root.is_some() {
-                return Err(Failure::server(
-                    "block override \"beaconRoot\" is not supported for this RPC method",
-                ));
-            }
-            apply_block_overrides(overrides, &mut database, &mut env.block_env);
+            override_block(overrides, &mut database, &mut env)?;
         }
         let precompiles = match call.state.clone() {
             Some(overrides) => override_state(overrides, &mut database, env.cfg_env.spec)?,
@@ -230,6 +225,18 @@ impl Simulation {
         relax(&mut self.env, &self.transaction);
         self.requested_gas = request.gas;
         Ok(())
+    }
+
+    /// Goes on to the next block, so many seconds later.
+    pub(crate) fn next_block(&mut self, seconds: u64) {
+        let block = &mut self.block.block_env;
+        block.number = block.number.saturating_add(U256::ONE);
+        block.timestamp = block.timestamp.saturating_add(U256::from(seconds));
+    }
+
+    /// Changes the block that calls run in from now on.
+    pub(crate) fn override_block(&mut self, overrides: BlockOverrides) -> Result<(), Failure> {
+        override_block(overrides, &mut self.database, &mut self.block)
     }
 
     /// Makes this the transaction that is run from now on, with all rules.
@@ -329,6 +336,20 @@ impl Simulation {
     pub(crate) fn has_code(&mut self, address: Address) -> Result<bool, Failure> {
         Ok(self.database.basic(address)?.is_some_and(|account| !account.is_empty_code_hash()))
     }
+}
+
+fn override_block(
+    overrides: BlockOverrides,
+    database: &mut CacheDB<State>,
+    env: &mut EvmEnv,
+) -> Result<(), Failure> {
+    if overrides.beacon_root.is_some() {
+        return Err(Failure::server(
+            "block override \"beaconRoot\" is not supported for this RPC method",
+        ));
+    }
+    apply_block_overrides(overrides, database, &mut env.block_env);
+    Ok(())
 }
 
 /// The call as the EVM takes it, gas limit aside.

@@ -18,6 +18,7 @@
 mod accounts;
 mod blocks;
 mod call;
+mod call_many;
 mod capabilities;
 mod config;
 mod connection;

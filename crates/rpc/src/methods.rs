@@ -1,5 +1,6 @@
 //! The table of methods: name, how many parameters at most, how they are read, what answers.
 
+mod beyond;
 mod dev;
 mod traces;
 
@@ -43,6 +44,7 @@ pub(crate) fn module(
     table.pool()?;
     table.raw()?;
     table.traces()?;
+    table.beyond()?;
     table.testing()?;
     table.steering()?;
     Ok(table.module)

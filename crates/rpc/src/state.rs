@@ -1,12 +1,13 @@
 //! Reading accounts, code, storage and proofs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U64, U256};
 use alloy_rpc_types_eth::{AccountInfo, EIP1186AccountProofResponse, EIP1186StorageProof};
 use alloy_serde::JsonStorageKey;
 use heddle_trie::EMPTY_ROOT_HASH;
-use serde::Deserialize;
+use revm::DatabaseRef;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     context::Context,
@@ -109,6 +110,69 @@ pub(crate) fn account_info(
         nonce: account.nonce,
         code: state.code_of(address)?,
     })
+}
+
+/// What `eth_getAccount` answers.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TrieAccountReply {
+    balance: U256,
+    nonce: U64,
+    code_hash: B256,
+    storage_root: B256,
+}
+
+/// `eth_getAccount`: null if there is no such account.
+pub(crate) fn trie_account(
+    context: &Context,
+    (address, block): (Address, BlockParam),
+) -> Result<Option<TrieAccountReply>, Failure> {
+    if block == BlockParam::Pending {
+        return Err(Failure::server("storage roots of the pending block are not supported"));
+    }
+    let number = context.known_number(block)?;
+    let account = context.chain.proof_at(number, address, &[])?.account;
+    Ok(account.map(|account| TrieAccountReply {
+        balance: account.balance,
+        nonce: U64::from(account.nonce),
+        code_hash: account.code_hash,
+        storage_root: account.storage_root,
+    }))
+}
+
+/// Most blocks that `debug_getModifiedAccountsBy…` goes through.
+const MODIFIED_BLOCKS_MAX: u64 = 1_024;
+
+/// `debug_getModifiedAccountsBy…`: in the blocks after the first one up to the second, or in the one block.
+pub(crate) fn modified_accounts(
+    context: &Context,
+    (start, end): (BlockParam, Option<BlockParam>),
+) -> Result<BTreeSet<Address>, Failure> {
+    let start = context.known_number(start)?;
+    let (from, to) = match end {
+        Some(end) => (start + 1, context.known_number(end)?),
+        None if start == 0 => return Err(Failure::server("the genesis block has no parent")),
+        None => (start, start),
+    };
+    if from > to {
+        return Err(Failure::server(format!(
+            "start block height ({start}) must be less than end block height ({to})"
+        )));
+    }
+    if to - from >= MODIFIED_BLOCKS_MAX {
+        return Err(Failure::Limit(format!(
+            "at most {MODIFIED_BLOCKS_MAX} blocks can be asked about"
+        )));
+    }
+    Ok(context.chain.changed_accounts(from, to)?)
+}
+
+/// `debug_codeByHash`; an error where nothing is stored.
+pub(crate) fn code_by_hash(
+    context: &Context,
+    (hash, block): (B256, BlockParam),
+) -> Result<Bytes, Failure> {
+    Ok(context.state(block)?.code_by_hash_ref(hash)?.original_bytes())
 }
 
 /// What `eth_getProof` is asked for.

@@ -7,7 +7,7 @@ use alloy_consensus::{
     transaction::{Recovered, SignerRecoverable},
 };
 use alloy_eips::{Decodable2718, Encodable2718};
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use heddle_pool::{Origin, PoolTransaction};
 use tokio::sync::broadcast::error::RecvError;
 
@@ -16,6 +16,7 @@ use crate::{
     convert::{self, RpcReceipt, RpcTransaction},
     errors::Failure,
     params::{BlockParam, Index, Number},
+    trace::otterscan,
 };
 
 /// How long `eth_sendRawTransactionSync` waits if its caller does not say (EIP-7966), as in geth.
@@ -46,6 +47,19 @@ pub(crate) fn by_index(
         BlockParam::Pending => RpcTransaction { block_hash: None, ..transaction },
         _ => transaction,
     }))
+}
+
+/// `eth_getTransactionBySenderAndNonce`: mined or in the pool, null if there is none.
+pub(crate) fn by_sender_and_nonce(
+    context: &Context,
+    (sender, nonce): (Address, u64),
+) -> Result<Option<RpcTransaction>, Failure> {
+    if let Some(hash) = otterscan::by_sender_and_nonce(context, (sender, nonce))? {
+        return by_hash(context, hash);
+    }
+    let pooled = context.pool.content_from(sender);
+    let mut all = pooled.pending.iter().chain(&pooled.queued);
+    Ok(all.find(|tx| tx.nonce() == nonce).map(|tx| convert::pooled_transaction(tx)))
 }
 
 /// `eth_getTransactionReceipt`.

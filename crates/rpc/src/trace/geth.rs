@@ -182,7 +182,7 @@ pub(crate) fn call(
     checked(context, text(trace.map_err(Failure::server)?)?)
 }
 
-fn text(mut trace: GethTrace) -> Result<Trace, Failure> {
+pub(crate) fn text(mut trace: GethTrace) -> Result<Trace, Failure> {
     if let GethTrace::Default(frame) = &mut trace {
         leave_out_empty(frame);
     }
@@ -203,7 +203,7 @@ fn checked(context: &Context, trace: Trace) -> Result<Trace, Failure> {
 }
 
 /// An answer that would be too large is better refused before the rest of it is made.
-fn check_size(context: &Context, bytes: usize) -> Result<(), Failure> {
+pub(crate) fn check_size(context: &Context, bytes: usize) -> Result<(), Failure> {
     let most = context.limits.response_bytes_max as usize;
     if bytes > most {
         return Err(Failure::Limit(format!(

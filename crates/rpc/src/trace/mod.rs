@@ -12,6 +12,7 @@ mod options;
 pub(crate) mod otterscan;
 pub(crate) mod parity;
 mod replay;
+pub(crate) mod whole_block;
 
 pub(crate) use options::{CallOptions, Options};
 pub(crate) use replay::Replay;

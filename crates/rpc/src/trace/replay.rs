@@ -2,7 +2,9 @@
 
 use alloy_evm::{Evm, EvmEnv, ToTxEnv, eth::EthEvmContext};
 use heddle_chain::{BlockRules, Chain, ChainBlock, State};
-use heddle_evm::{BlockState, BlockTransition, RecoveredTransaction, block_context, watched_evm};
+use heddle_evm::{
+    BlockState, BlockTransition, RecoveredTransaction, StateChanges, block_context, watched_evm,
+};
 use revm::{
     DatabaseCommit, Inspector,
     context::{TxEnv, result::ResultAndState},
@@ -92,6 +94,16 @@ impl<'a> Replay<'a> {
     pub(crate) fn state(&self) -> Result<State, Failure> {
         let changes = self.steps.state().changes()?;
         Ok(self.parent.with_changes(changes.into()))
+    }
+
+    /// What the block changed in the state so far.
+    pub(crate) fn changes(&self) -> Result<StateChanges, Failure> {
+        Ok(self.steps.state().changes()?)
+    }
+
+    /// Ends the block after its last transaction; what it changed in the state.
+    pub(crate) fn finish(self) -> Result<StateChanges, Failure> {
+        Ok(self.steps.finish().map_err(Failure::server)?.changes)
     }
 
     /// Rules and block environment.
