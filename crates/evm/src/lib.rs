@@ -30,8 +30,8 @@ pub use inspect::watched_evm;
 pub use instructions::complete_instructions;
 pub use receipt::{HeddleReceiptBuilder, LogBlooms, build_receipt};
 pub use state::{
-    BlockState, ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info, account_state,
-    as_stored,
+    BlockState, CachedAccount, ParentState, STORAGE_ONLY_CODE_HASH, SlotInOrder, StateError,
+    account_info, account_state, as_stored,
 };
 pub use transition::BlockTransition;
 

@@ -61,7 +61,7 @@ pub fn as_stored(state: AccountState) -> AccountState {
 
 /// One account: what the parent state says and what the block has made of it so far.
 #[derive(Debug)]
-struct CachedAccount {
+pub struct CachedAccount {
     address: Address,
     before: Option<AccountState>,
     now: Option<AccountState>,
@@ -75,22 +75,32 @@ impl CachedAccount {
         self.storage.clear();
     }
 
+    /// Whose it is.
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Whether the parent state has anything else.
-    fn is_changed(&self) -> bool {
+    pub fn is_changed(&self) -> bool {
         self.before.map(as_stored) != self.now.map(as_stored)
             || (self.wiped && self.before.is_some())
             || self.storage.values().any(|slot| slot.before != slot.after)
     }
 
     /// The net change against the parent state.
-    fn change(&self) -> AccountChange {
+    pub fn change(&self) -> AccountChange {
+        self.change_sorted(|slots| slots.sort_unstable_by(SlotInOrder::compare))
+    }
+
+    /// As [`Self::change`], with the slots put in order by `sort`: one token can hold most of what
+    /// a block changed.
+    pub fn change_sorted<'a>(&'a self, sort: impl FnOnce(&mut [SlotInOrder<'a>])) -> AccountChange {
         let changed = self.storage.iter().filter(|(_, slot)| slot.before != slot.after);
-        // Sorted by the highest limb, held beside references, so that sorting moves little and
-        // looks at a slot only where those are equal.
-        let mut sorted: Vec<_> =
-            changed.map(|(slot, change)| (slot.as_limbs()[3], slot, change)).collect();
-        sorted.sort_unstable_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let slots = sorted.into_iter().map(|(_, slot, change)| (*slot, *change)).collect();
+        let in_order =
+            |(slot, change): (&'a U256, _)| SlotInOrder { high: slot.as_limbs()[3], slot, change };
+        let mut sorted: Vec<_> = changed.map(in_order).collect();
+        sort(&mut sorted);
+        let slots = sorted.into_iter().map(|entry| (*entry.slot, *entry.change)).collect();
         AccountChange {
             before: self.before.map(as_stored),
             after: self.now.map(as_stored),
@@ -98,6 +108,22 @@ impl CachedAccount {
             wiped: self.wiped && self.before.is_some(),
             storage: SortedMap::from_sorted(slots),
         }
+    }
+}
+
+/// A changed slot. Sorted by the highest limb, held beside references, so that sorting moves little
+/// and looks at a slot only where those are equal.
+#[derive(Debug, Clone, Copy)]
+pub struct SlotInOrder<'a> {
+    high: u64,
+    slot: &'a U256,
+    change: &'a SlotChange,
+}
+
+impl SlotInOrder<'_> {
+    /// By slot.
+    pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        (self.high, self.slot).cmp(&(other.high, other.slot))
     }
 }
 
@@ -144,7 +170,9 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         }
     }
 
-    fn place(&mut self, address: Address) -> Result<usize, StateError> {
+    /// Where the account is, for as long as this state lives; read from the parent state if the
+    /// block has not met it before.
+    pub fn place(&mut self, address: Address) -> Result<usize, StateError> {
         let entry = match self.places.entry(address) {
             Entry::Occupied(entry) => return Ok(*entry.get() as usize),
             Entry::Vacant(entry) => entry,
@@ -182,7 +210,12 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         Ok(self.load(address)?.now)
     }
 
-    /// The accounts that were looked at so far.
+    /// The accounts that were looked at so far, each at its [`Self::place`].
+    pub fn accounts(&self) -> &[CachedAccount] {
+        &self.accounts
+    }
+
+    /// The addresses of [`Self::accounts`].
     pub fn addresses(&self) -> impl Iterator<Item = Address> {
         self.accounts.iter().map(|account| account.address)
     }
@@ -210,7 +243,13 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         Ok(())
     }
 
-    fn set_account_at(&mut self, place: usize, now: Option<AccountState>, wiped: bool) {
+    /// The account at a [`Self::place`] as the block so far left it.
+    pub fn account_at(&self, place: usize) -> Option<AccountState> {
+        self.accounts[place].now
+    }
+
+    /// As [`Self::set_account`].
+    pub fn set_account_at(&mut self, place: usize, now: Option<AccountState>, wiped: bool) {
         let account = &mut self.accounts[place];
         account.now = now;
         if wiped {
@@ -226,6 +265,21 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         value: U256,
     ) -> Result<(), StateError> {
         let place = self.place(address)?;
+        self.set_storage_at(place, slot, value)
+    }
+
+    /// The value of a slot of the account at a [`Self::place`].
+    pub fn storage_at(&mut self, place: usize, slot: U256) -> Result<U256, StateError> {
+        Ok(self.slot_at(place, slot)?.after)
+    }
+
+    /// As [`Self::set_storage`].
+    pub fn set_storage_at(
+        &mut self,
+        place: usize,
+        slot: U256,
+        value: U256,
+    ) -> Result<(), StateError> {
         self.slot_at(place, slot)?.after = value;
         Ok(())
     }
@@ -288,11 +342,14 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
         self.changes()
     }
 
+    /// Whether all commits so far could read what they needed.
+    pub fn check(&self) -> Result<(), StateError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
     /// The net change against the parent state so far.
     pub fn changes(&self) -> Result<StateChanges, StateError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
+        self.check()?;
         // By their first bytes, as slots are in `CachedAccount::change`.
         let prefix = |address: &Address| address.0.first_chunk().map(|b| u64::from_be_bytes(*b));
         let mut sorted: Vec<_> =
@@ -309,22 +366,21 @@ impl<P: DatabaseRef<Error = StateError>> BlockState<P> {
                 run.iter().zip(changed).filter_map(|(a, changed)| changed.then_some(a))
             {
                 let change = account.change();
-                self.collect_code(&change, &mut code);
+                code.extend(self.new_code(&change));
                 accounts.push((account.address, change));
             }
         }
         Ok(StateChanges { accounts: SortedMap::from_sorted(accounts), code })
     }
 
-    /// Adds the code that an account has now and had not before.
-    fn collect_code(&self, change: &AccountChange, code: &mut BTreeMap<B256, Bytes>) {
-        let hash = change.after.map_or(KECCAK256_EMPTY, |after| after.code_hash);
-        if hash != KECCAK256_EMPTY
-            && change.before.is_none_or(|before| before.code_hash != hash)
-            && let Some(bytecode) = self.code.get(&hash)
-        {
-            code.insert(hash, bytecode.original_bytes());
+    /// The code that an account has now and had not before, with its hash.
+    pub fn new_code(&self, change: &AccountChange) -> Option<(B256, Bytes)> {
+        let hash = change.after?.code_hash;
+        let had = change.before.is_some_and(|before| before.code_hash == hash);
+        if had || hash == KECCAK256_EMPTY {
+            return None;
         }
+        Some((hash, self.code.get(&hash)?.original_bytes()))
     }
 }
 

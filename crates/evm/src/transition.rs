@@ -3,7 +3,7 @@
 
 use crate::{
     BlockOutput, BlockState, ExecutionError, HeddleReceiptBuilder, LogBlooms, ParentState, Receipt,
-    RecoveredTransaction, StateError, build_receipt, complete_instructions,
+    RecoveredTransaction, StateChanges, StateError, build_receipt, complete_instructions,
     dao::{DaoDone, move_balances},
 };
 use alloy_evm::{
@@ -120,13 +120,21 @@ where
 
     /// Makes the post-execution changes and gives what the block did.
     pub fn finish(self) -> Result<BlockOutput, ExecutionError> {
+        self.finish_with(BlockState::changes)
+    }
+
+    /// As [`Self::finish`], with `changes` to gather the net change of the state.
+    pub fn finish_with(
+        self,
+        changes: impl FnOnce(&BlockState<P>) -> Result<StateChanges, StateError>,
+    ) -> Result<BlockOutput, ExecutionError> {
         let (evm, result) = self.executor.finish().map_err(ExecutionError::from_block)?;
         Ok(BlockOutput {
             receipts: result.receipts,
             requests: result.requests,
             gas_used: result.gas_used,
             blob_gas_used: result.blob_gas_used,
-            changes: evm.into_db().into_changes().map_err(ExecutionError::State)?,
+            changes: changes(&evm.into_db()).map_err(ExecutionError::State)?,
             skipped: Vec::new(),
         })
     }

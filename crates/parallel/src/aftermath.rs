@@ -4,13 +4,15 @@
 //! What is called inside a rayon pool is shared among its threads; outside, it runs on the caller's.
 
 use crate::{
+    location::TxIndex,
     memory::{AccountCell, SlotCell, VersionedMemory},
     vm::CommittedTransaction,
 };
 use alloy_primitives::{Address, Bloom, KECCAK256_EMPTY, U256, map::B256Map};
 use heddle_evm::{
-    AccountChange, AccountState, LogBlooms, ParentState, Receipt, RecoveredTransaction, SlotChange,
-    SortedMap, StateChanges, StateError, account_state, as_stored, build_receipt,
+    AccountChange, AccountState, BlockState, CachedAccount, LogBlooms, ParentState, Receipt,
+    RecoveredTransaction, SlotChange, SlotInOrder, SortedMap, StateChanges, StateError,
+    account_state, as_stored, build_receipt,
 };
 use rayon::prelude::*;
 use revm::state::Bytecode;
@@ -42,6 +44,35 @@ pub(crate) fn receipts(
     }
 }
 
+/// The net change of a block's state, as [`BlockState::changes`] gives it.
+pub(crate) fn changes_of<P: ParentState>(
+    state: &BlockState<P>,
+) -> Result<StateChanges, StateError> {
+    if !in_pool() {
+        return state.changes();
+    }
+    state.check()?;
+    let changed = state.accounts().par_iter().with_min_len(ITEMS_MIN);
+    let mut sorted: Vec<_> = changed
+        .filter(|account| account.is_changed())
+        .map(|account| (account.address(), account))
+        .collect();
+    sorted.par_sort_unstable_by_key(|(address, _)| *address);
+    let change = |(address, account): (&Address, &CachedAccount)| {
+        let change = account.change_sorted(|slots| {
+            if slots.len() > ITEMS_MIN {
+                slots.par_sort_unstable_by(SlotInOrder::compare);
+            } else {
+                slots.sort_unstable_by(SlotInOrder::compare);
+            }
+        });
+        (*address, change)
+    };
+    let accounts: Vec<_> = sorted.into_par_iter().with_min_len(ITEMS_MIN).map(change).collect();
+    let code = accounts.iter().filter_map(|(_, change)| state.new_code(change)).collect();
+    Ok(StateChanges { accounts: SortedMap::from_sorted(accounts), code })
+}
+
 /// What the transactions wrote, by account and slot.
 #[derive(Debug, Default)]
 pub(crate) struct Written<'m> {
@@ -59,6 +90,24 @@ pub(crate) struct Apart {
     /// Account, what it is now, whether its storage was wiped.
     pub(crate) accounts: Vec<(Address, Option<AccountState>, bool)>,
     pub(crate) slots: Vec<(Address, U256, U256)>,
+}
+
+impl Apart {
+    /// What the transactions below `head` wrote, once all of them are committed. There may be
+    /// writes of later ones.
+    pub(crate) fn below(memory: &VersionedMemory, head: TxIndex) -> Self {
+        let mut all = Self::default();
+        for worker in 0..memory.workers() {
+            all.accounts.extend(memory.accounts_of(worker).filter_map(|cell| {
+                let (_, after) = cell.settled(head)?;
+                Some((cell.key, after, memory.settled_wipe(cell.key, head).is_some()))
+            }));
+            all.slots.extend(memory.slots_of(worker).filter_map(|cell| {
+                Some((cell.key.0, cell.key.1, memory.settled_slot(cell, head)?))
+            }));
+        }
+        all
+    }
 }
 
 impl<'m> Written<'m> {

@@ -283,16 +283,18 @@ impl<K, V: Value> Cell<K, V> {
         }
     }
 
-    /// The value that the block leaves and its last writer, once all transactions are committed;
-    /// `None` if nobody wrote it.
-    pub(crate) fn last(&self) -> Option<(TxIndex, V)> {
-        if !self.written.load(Ordering::Acquire) {
-            return None;
-        }
-        match self.resolve(&self.versions.lock()) {
+    /// The value that the transactions below `head` leave and the last of them that wrote it, once
+    /// all of them are committed; `None` if nobody wrote it.
+    pub(crate) fn settled(&self, head: TxIndex) -> Option<(TxIndex, V)> {
+        match self.find(head) {
             Found::Written(tx, value) => Some((tx, value)),
             Found::Parent | Found::Estimate(_) => None,
         }
+    }
+
+    /// As [`Self::settled`], once all transactions of the block are committed.
+    pub(crate) fn last(&self) -> Option<(TxIndex, V)> {
+        self.settled(TxIndex::END)
     }
 }
 

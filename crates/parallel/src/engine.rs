@@ -5,7 +5,7 @@ use crate::{
     location::{Incarnation, TxIndex},
     memory::{Read, StaleRead, VersionedMemory, Write},
     profile::{Conflict, Ending, WorkerLog},
-    scheduler::{Forecast, Scheduler, Stretch, Task},
+    scheduler::{Plan, Scheduler, Stretch, Task},
     sync::{Backoff, Mutex, MutexGuard},
 };
 use std::time::Instant;
@@ -160,17 +160,18 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     pub(crate) fn new(
         transactions: &'a T,
         memory: &'m VersionedMemory,
-        forecasts: impl ExactSizeIterator<Item = Forecast>,
+        plan: &Plan<'_>,
         committed: T::Committed,
+        started: Instant,
     ) -> Self {
         Self {
             transactions,
             memory,
-            slots: (0..forecasts.len()).map(|_| Mutex::new(None)).collect(),
-            scheduler: Scheduler::new(forecasts, memory.workers()),
+            slots: plan.forecasts.iter().map(|_| Mutex::new(None)).collect(),
+            scheduler: Scheduler::new(plan),
             committed: Mutex::new(committed),
             error: Mutex::new(None),
-            started: Instant::now(),
+            started,
         }
     }
 
@@ -179,16 +180,16 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         self.scheduler.stop();
     }
 
-    /// What the commits added up to, once every worker has finished: `Err(None)` for a block that
-    /// was stopped.
-    pub(crate) fn into_result(self) -> Result<T::Committed, Option<T::Error>> {
+    /// What the commits added up to, once every worker has finished, and the first transaction that
+    /// is not among them, for somebody else to go on with: `Err(None)` for a block that was stopped.
+    pub(crate) fn into_result(self) -> Result<(T::Committed, TxIndex), Option<T::Error>> {
         if let Some(error) = self.error.into_inner() {
             return Err(Some(error));
         }
-        if !self.scheduler.finished() {
+        if !self.scheduler.finished() && !self.scheduler.abandoned() {
             return Err(None);
         }
-        Ok(self.committed.into_inner())
+        Ok((self.committed.into_inner(), self.scheduler.committed_below()))
     }
 
     /// Works on the block until it is done, or until `cancelled`.
@@ -401,9 +402,9 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             let mut slot = self.slots[tx.as_usize()].lock();
             if let Some(stale) = self.stale(tx, &slot) {
                 self.scheduler.reclaim(tx);
-                self.scheduler.conflict_at_head(tx, worker);
+                let goes_on = self.scheduler.conflict_at_head(tx, worker);
                 self.conflict(tx, stale, &slot, &mut desk.log);
-                return Some(tx);
+                return goes_on.then_some(tx);
             }
             // Nobody looks at it again, and what it frees serves the transactions to come.
             let Some((trace, output)) = slot.take() else {

@@ -1,30 +1,32 @@
 //! Workers that live as long as the node, and a block through them.
 
 use crate::{
-    aftermath::{Apart, Written, receipts},
+    aftermath::{Apart, Written, changes_of, receipts},
     engine::Engine,
+    forecast::{AccessHint, BlockForecast, Pace, Size},
     guard::Guard,
     location::TxIndex,
     memory::VersionedMemory,
     profile::{Profile, WorkerLog},
-    scheduler::Forecast,
+    scheduler::{PATIENCE, Plan},
+    solo::Solo,
     vm::{BlockTransactions, Committed},
     worker::Worker,
 };
-use alloy_consensus::Transaction as _;
 use alloy_eips::{
     eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS,
 };
 use alloy_evm::eth::spec::EthExecutorSpec;
-use alloy_primitives::map::{AddressMap, AddressSet, B256Map, Entry};
+use alloy_primitives::map::{AddressSet, B256Map};
 use heddle_evm::{
-    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, Receipt,
-    RecoveredTransaction, StateError, account_state,
+    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, StateError,
+    account_state,
 };
 use parking_lot::Mutex;
-use revm::state::Bytecode;
+use revm::{DatabaseRef, state::Bytecode};
 use std::{
     any::Any,
+    cell::OnceCell,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -49,6 +51,15 @@ impl Cancellation {
     }
 }
 
+/// How a block is to be executed.
+#[derive(Debug, Clone, Default)]
+pub struct Execution<'h> {
+    /// Ends it before its time.
+    pub cancellation: Cancellation,
+    /// What the first transactions of the block will probably touch, in order.
+    pub hints: &'h [AccessHint],
+}
+
 /// A block's result together with how it came about.
 #[derive(Debug, Clone)]
 pub struct ExecutedBlock {
@@ -65,6 +76,8 @@ pub struct ParallelExecutor {
     workers: usize,
     /// Whether all workers take part also where nothing is to be gained.
     always_all: bool,
+    /// See `scheduler`.
+    patience: usize,
     /// That of the last block, empty.
     memory: Mutex<Option<VersionedMemory>>,
 }
@@ -103,7 +116,7 @@ impl ParallelExecutor {
             .thread_name(|index| format!("heddle-worker-{index}"))
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Self { pool, workers, always_all: false, memory: Mutex::new(None) })
+        Ok(Self { pool, workers, always_all: false, patience: PATIENCE, memory: Mutex::new(None) })
     }
 
     /// Has all workers take part in every block, also where one is expected to be faster: for
@@ -111,6 +124,13 @@ impl ParallelExecutor {
     #[must_use]
     pub fn with_all_workers_always(self) -> Self {
         Self { always_all: true, ..self }
+    }
+
+    /// Lets one worker end the block, in order, as soon as a transaction has to run again: for
+    /// tests.
+    #[must_use]
+    pub fn without_patience(self) -> Self {
+        Self { patience: 0, ..self }
     }
 
     /// Number of workers.
@@ -129,11 +149,10 @@ impl ParallelExecutor {
         S: EthExecutorSpec + Sync,
         P: ParentState,
     {
-        self.execute_cancellable(spec, parent, input, &Cancellation::default())
+        self.execute_with(spec, parent, input, Execution::default())
     }
 
     /// As [`Self::execute`], until `cancellation` says otherwise.
-    #[tracing::instrument(skip_all, fields(number = %input.env.block_env.number, txs = input.transactions.len()))]
     pub fn execute_cancellable<S, P>(
         &self,
         spec: &S,
@@ -145,45 +164,132 @@ impl ParallelExecutor {
         S: EthExecutorSpec + Sync,
         P: ParentState,
     {
-        let forecast = BlockForecast::of(input.transactions);
-        let all = self.always_all || forecast.can_gain();
-        let workers = if all { self.workers } else { 1 };
-        let memory = self.take_memory(Size::of(input.transactions), workers);
-        let mut executed =
-            self.execute_in(&memory, forecast.transactions, spec, parent, input, cancellation);
-        let mut clock = StageClock::start();
-        self.put_back(memory);
-        clock.ends("clear");
-        if let Ok(executed) = &mut executed {
-            executed.profile.stages.append(&mut clock.stages);
-            tracing::debug!(stages = ?executed.profile.stages, "executed");
-        }
-        executed
+        let cancellation = cancellation.clone();
+        self.execute_with(spec, parent, input, Execution { cancellation, hints: &[] })
     }
 
-    fn execute_in<S, P>(
+    /// As [`Self::execute`], with what else is known.
+    #[tracing::instrument(skip_all, fields(number = %input.env.block_env.number, txs = input.transactions.len()))]
+    pub fn execute_with<S, P>(
         &self,
-        memory: &VersionedMemory,
-        forecasts: Vec<Forecast>,
         spec: &S,
         parent: P,
         input: &BlockInput<'_>,
-        cancellation: &Cancellation,
+        Execution { cancellation, hints }: Execution<'_>,
     ) -> Result<ExecutedBlock, ExecutionError>
     where
         S: EthExecutorSpec + Sync,
         P: ParentState,
     {
+        let forecast = BlockForecast::of(input.transactions, hints);
+        let job = Job { input, cancellation: &cancellation, forecast };
         let mut clock = StageClock::start();
-        let guard = Guard::new(&parent);
+        let memory = OnceCell::new();
+        let executed = self.execute_job(&job, &memory, spec, &parent, &mut clock);
+        if let Some(memory) = memory.into_inner() {
+            self.put_back(memory);
+            clock.ends("clear");
+        }
+        let mut executed = executed?;
+        executed.profile.stages = clock.stages;
+        tracing::debug!(forecast = %job.forecast, stages = ?executed.profile.stages, "executed");
+        Ok(executed)
+    }
+
+    /// `memory` is filled if it is needed.
+    fn execute_job<S, P>(
+        &self,
+        job: &Job<'_, '_>,
+        memory: &OnceCell<VersionedMemory>,
+        spec: &S,
+        parent: &P,
+        clock: &mut StageClock,
+    ) -> Result<ExecutedBlock, ExecutionError>
+    where
+        S: EthExecutorSpec + Sync,
+        P: ParentState,
+    {
+        let input = job.input;
+        let guard = Guard::new(parent);
         let begin = || BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), &guard);
         let mut block = begin()?;
-        let state = block.state();
+        let mut progress = Progress::new(input, block.state())?;
         clock.ends("begin");
-        let RanTransactions { mut committed, code, mut profile } =
-            self.run_transactions(memory, forecasts, state, input, cancellation)?;
-        clock.ends("transactions");
+        if !(self.always_all || self.workers > 1 && job.forecast.can_gain()) {
+            block.state_mut().reserve(2 * input.transactions.len());
+            let pace = (self.workers > 1).then(|| job.forecast.pace());
+            run_alone(job, &mut block, &guard, &mut progress, pace)?;
+            clock.ends("transactions");
+        }
+        if !progress.is_done(input) {
+            let from_the_start = progress.first == TxIndex(0);
+            let memory = memory.get_or_init(|| self.take_memory(Size::of(input.transactions)));
+            let code = self.run_ahead(job, block.state(), memory, &mut progress)?;
+            clock.ends("transactions");
+            if from_the_start && progress.is_done(input) {
+                let code = &code;
+                return self.end_ahead(job, block, begin, &guard, memory, code, progress, clock);
+            }
+            // The rest is for one worker, if there is a rest, with the writes so far in place.
+            let writes = Apart::below(memory, progress.first);
+            let wiped = memory.settled_wipe(input.env.block_env.beneficiary, progress.first);
+            let wiped = wiped.is_some();
+            put_writes(block.state_mut(), &writes, &progress.committed, &code, wiped, input)?;
+            clock.ends("put in place");
+            run_alone(job, &mut block, &guard, &mut progress, None)?;
+            clock.ends("transactions alone");
+        }
+        self.end_in_place(job, block, progress, clock)
+    }
+
+    /// Ends a block that has all writes in its state but the beneficiary's account.
+    fn end_in_place<S, P>(
+        &self,
+        job: &Job<'_, '_>,
+        mut block: BlockTransition<'_, S, P>,
+        progress: Progress,
+        clock: &mut StageClock,
+    ) -> Result<ExecutedBlock, ExecutionError>
+    where
+        S: EthExecutorSpec,
+        P: ParentState,
+    {
+        let (profile, mut committed) = progress.into_profile();
         let results = std::mem::take(&mut committed.transactions);
+        let count = results.len();
+        let receipts = self.spread(count, || receipts(results, job.input.transactions));
+        let beneficiary = job.input.env.block_env.beneficiary;
+        let paid = block.state_mut().set_account(beneficiary, committed.beneficiary, false);
+        paid.map_err(ExecutionError::State)?;
+        block.put_results(receipts, committed.gas_used, committed.blob_gas_used);
+        clock.ends("receipts");
+        let output = block.finish_with(|state| self.spread(count, || changes_of(state)))?;
+        clock.ends("end");
+        let output = BlockOutput { skipped: committed.skipped, ..output };
+        Ok(ExecutedBlock { output, profile })
+    }
+
+    /// Ends a block whose transactions were all run ahead.
+    #[expect(clippy::too_many_arguments, reason = "a block, and how far it is")]
+    fn end_ahead<'b, 'g, 'm, S, P>(
+        &self,
+        job: &Job<'_, '_>,
+        mut block: GuardedBlock<'b, 'g, 'm, S, P>,
+        begin: impl Fn() -> Result<GuardedBlock<'b, 'g, 'm, S, P>, ExecutionError>,
+        guard: &Guard<'_, 'm, P>,
+        memory: &'m VersionedMemory,
+        code: &B256Map<Bytecode>,
+        progress: Progress,
+        clock: &mut StageClock,
+    ) -> Result<ExecutedBlock, ExecutionError>
+    where
+        S: EthExecutorSpec,
+        P: ParentState,
+    {
+        let input = job.input;
+        let (profile, mut committed) = progress.into_profile();
+        let results = std::mem::take(&mut committed.transactions);
+        let state = block.state();
         let (count, apart) = (results.len(), looked_at_afterwards(input, state));
         let (receipts, written) = self.spread(count, || {
             let receipts = receipts(results, input.transactions);
@@ -192,12 +298,13 @@ impl ParallelExecutor {
         let written = written.map_err(ExecutionError::State)?;
         clock.ends("receipts");
         let wiped = memory.last_wipe(input.env.block_env.beneficiary).is_some();
-        put_in(&mut block, receipts, &written.apart, &committed, &code, wiped, input)?;
+        put_writes(block.state_mut(), &written.apart, &committed, code, wiped, input)?;
+        block.put_results(receipts, committed.gas_used, committed.blob_gas_used);
         guard.watch(memory);
         let mut output = block.finish()?;
         clock.ends("end");
         let joined = (!guard.strayed())
-            .then(|| self.spread(count, || written.changes(memory, &code, &output.changes)))
+            .then(|| self.spread(count, || written.changes(memory, code, &output.changes)))
             .flatten();
         match joined {
             Some(changes) => output.changes = changes,
@@ -206,20 +313,21 @@ impl ParallelExecutor {
                 // than those foreseen: once more, with all writes in the block's state.
                 guard.look_away();
                 let mut block = begin()?;
-                let written = Written::gather(memory, block.state(), |_| true);
-                let all = written.map_err(ExecutionError::State)?.apart;
-                put_in(&mut block, output.receipts, &all, &committed, &code, wiped, input)?;
+                let all = Apart::below(memory, TxIndex::END);
+                put_writes(block.state_mut(), &all, &committed, code, wiped, input)?;
+                let (gas_used, blob_gas_used) = (committed.gas_used, committed.blob_gas_used);
+                block.put_results(output.receipts, gas_used, blob_gas_used);
                 output = block.finish()?;
             }
         }
         clock.ends("changes");
-        profile.stages = clock.stages;
         let output = BlockOutput { skipped: committed.skipped, ..output };
         Ok(ExecutedBlock { output, profile })
     }
 
     /// An empty memory, that of an earlier block if it fits.
-    fn take_memory(&self, size: Size, workers: usize) -> VersionedMemory {
+    fn take_memory(&self, size: Size) -> VersionedMemory {
+        let workers = self.workers;
         let kept = self.memory.lock().take();
         kept.filter(|memory| memory.fits(size.accounts, size.slots, workers))
             .unwrap_or_else(|| VersionedMemory::new(size.accounts, size.slots, workers))
@@ -244,25 +352,29 @@ impl ParallelExecutor {
         }
     }
 
-    fn run_transactions<P: ParentState>(
+    /// Runs transactions on all workers, up to the first one that is better left to one worker
+    /// alone. Gives the code that they deployed.
+    fn run_ahead<P: ParentState>(
         &self,
-        memory: &VersionedMemory,
-        forecasts: Vec<Forecast>,
+        job: &Job<'_, '_>,
         parent: &P,
-        input: &BlockInput<'_>,
-        cancellation: &Cancellation,
-    ) -> Result<RanTransactions, ExecutionError> {
-        let transactions =
-            BlockTransactions::new(parent, &input.env, input.transactions, input.invalid);
-        let beneficiary = parent.basic_ref(input.env.block_env.beneficiary);
-        let beneficiary = beneficiary.map_err(ExecutionError::State)?;
-        let committed = transactions.nothing_committed(beneficiary.as_ref().map(account_state));
-        let engine = Engine::new(&transactions, memory, forecasts.into_iter(), committed);
-        let started = Instant::now();
+        memory: &VersionedMemory,
+        progress: &mut Progress,
+    ) -> Result<B256Map<Bytecode>, ExecutionError> {
+        let committed = progress.take_committed();
+        let transactions = job.transactions(parent, committed.gas_used);
+        let plan = Plan {
+            forecasts: &job.forecast.transactions,
+            predecessors: &job.forecast.predecessors,
+            first: progress.first,
+            workers: memory.workers(),
+            patience: self.patience,
+        };
+        let engine = Engine::new(&transactions, memory, &plan, committed, progress.started);
         let logs = self.run_workers(memory.workers(), |id| {
             let work = || {
                 let mut worker = Worker::new(&transactions, memory, id);
-                engine.work(id, &mut worker, || cancellation.is_cancelled())
+                engine.work(id, &mut worker, || job.cancellation.is_cancelled())
             };
             catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
                 // Nobody else may wait for what this worker was doing.
@@ -270,10 +382,11 @@ impl ParallelExecutor {
                 ExecutionError::Panic(panic_message(panic.as_ref()))
             })
         });
-        let profile = Profile::new(started.elapsed(), logs.into_iter().collect::<Result<_, _>>()?);
-        let committed =
+        progress.logs.extend(logs.into_iter().collect::<Result<Vec<_>, _>>()?);
+        let (committed, first) =
             engine.into_result().map_err(|error| error.unwrap_or(ExecutionError::Cancelled))?;
-        Ok(RanTransactions { committed, code: transactions.into_code(), profile })
+        (progress.committed, progress.first) = (committed, first);
+        Ok(transactions.into_code())
     }
 
     /// Runs `work` once on each of so many workers. The caller is the first of them: it begins at
@@ -303,98 +416,99 @@ impl ParallelExecutor {
     }
 }
 
-/// A block's transactions, all committed.
-struct RanTransactions {
+/// A block over a state that is watched.
+type GuardedBlock<'b, 'g, 'm, S, P> = BlockTransition<'b, S, &'g Guard<'g, 'm, P>>;
+
+/// A block to execute.
+struct Job<'j, 'b> {
+    input: &'j BlockInput<'b>,
+    cancellation: &'j Cancellation,
+    forecast: BlockForecast,
+}
+
+impl Job<'_, '_> {
+    fn transactions<'a, P>(&'a self, parent: &'a P, gas_used: u64) -> BlockTransactions<'a, P> {
+        let BlockInput { env, transactions, invalid, .. } = self.input;
+        BlockTransactions::new(parent, env, transactions, *invalid, gas_used)
+    }
+}
+
+/// How far a block's transactions are.
+struct Progress {
+    /// The first one that is not committed.
+    first: TxIndex,
     committed: Committed,
-    code: B256Map<Bytecode>,
-    profile: Profile,
+    logs: Vec<WorkerLog>,
+    started: Instant,
+}
+
+impl Progress {
+    /// None of them.
+    fn new<P: ParentState>(
+        input: &BlockInput<'_>,
+        state: &BlockState<P>,
+    ) -> Result<Self, ExecutionError> {
+        let beneficiary = state.basic_ref(input.env.block_env.beneficiary);
+        let beneficiary = beneficiary.map_err(ExecutionError::State)?;
+        Ok(Self {
+            first: TxIndex(0),
+            committed: Committed::new(
+                input.transactions.len(),
+                beneficiary.as_ref().map(account_state),
+            ),
+            logs: Vec::new(),
+            started: Instant::now(),
+        })
+    }
+
+    fn is_done(&self, input: &BlockInput<'_>) -> bool {
+        self.first.as_usize() == input.transactions.len()
+    }
+
+    fn take_committed(&mut self) -> Committed {
+        std::mem::replace(&mut self.committed, Committed::new(0, None))
+    }
+
+    fn into_profile(self) -> (Profile, Committed) {
+        (Profile::new(self.started.elapsed(), self.logs), self.committed)
+    }
+}
+
+/// Runs transactions on this thread, on the block's own state, to the end, or until the `pace` says
+/// that others should help.
+fn run_alone<S, P>(
+    job: &Job<'_, '_>,
+    block: &mut BlockTransition<'_, S, P>,
+    parent: P,
+    progress: &mut Progress,
+    pace: Option<Pace<'_>>,
+) -> Result<(), ExecutionError>
+where
+    S: EthExecutorSpec,
+    P: ParentState + Copy,
+{
+    if progress.is_done(job.input) {
+        return Ok(());
+    }
+    let transactions = job.transactions(&parent, progress.committed.gas_used);
+    let state = std::mem::replace(block.state_mut(), BlockState::new(parent));
+    let mut solo = Solo {
+        transactions: &transactions,
+        committed: progress.take_committed(),
+        log: WorkerLog::new(0),
+        started: progress.started,
+        pace,
+    };
+    let run = || solo.run(progress.first, state, || job.cancellation.is_cancelled());
+    let (state, first) = catch_unwind(AssertUnwindSafe(run))
+        .map_err(|panic| ExecutionError::Panic(panic_message(panic.as_ref())))??;
+    (*block.state_mut(), progress.first, progress.committed) = (state, first, solo.committed);
+    progress.logs.push(solo.log);
+    Ok(())
 }
 
 /// Transactions from which on the workers share what is to do after them.
 const SPREAD_MIN: usize = 1_024;
-
-/// About how many locations a block touches.
-#[derive(Debug, Clone, Copy)]
-struct Size {
-    accounts: usize,
-    slots: usize,
-}
-
-/// Gas for which a transaction may be expected to touch another slot.
-const GAS_PER_SLOT: u64 = 20_000;
-/// Most slots to expect of one transaction, and of a block: beyond, tables get slower.
-const SLOTS_PER_TRANSACTION_MAX: u64 = 64;
-const SLOTS_MAX: usize = 1 << 20;
-
-impl Size {
-    fn of(transactions: &[RecoveredTransaction]) -> Self {
-        let slots = |tx: &RecoveredTransaction| {
-            if tx.input().is_empty() {
-                return 0;
-            }
-            (tx.gas_limit() / GAS_PER_SLOT).min(SLOTS_PER_TRANSACTION_MAX) as usize
-        };
-        let slots: usize = transactions.iter().map(slots).sum();
-        Self { accounts: 2 * transactions.len() + 16, slots: slots.clamp(16, SLOTS_MAX) }
-    }
-}
-
-/// What is known about a block before it runs.
-struct BlockForecast {
-    transactions: Vec<Forecast>,
-    /// Work of all transactions, in units of a plain payment, and of the heaviest sender's: those
-    /// have to wait for each other.
-    work: u64,
-    chain_work: u64,
-}
-
-/// Gas of a call that counts as much as a plain payment: less than a payment's, because the EVM
-/// takes longer to start than a payment takes in all.
-const GAS_PER_WORK: u64 = 5_000;
-/// Work up to which one worker is done before a second one is awake.
-const WORK_ALONE_MAX: u64 = 256;
-/// Share of the work, in percent, that one sender's transactions may have where more workers than
-/// one are to gain anything.
-const CHAIN_PERCENT_MAX: u64 = 60;
-
-impl BlockForecast {
-    fn of(transactions: &[RecoveredTransaction]) -> Self {
-        let mut senders = AddressMap::<(TxIndex, u64)>::with_capacity_and_hasher(
-            transactions.len(),
-            Default::default(),
-        );
-        let (mut block_work, mut chain_work) = (0, 0);
-        let forecast = |(index, tx): (usize, &RecoveredTransaction)| {
-            let work = if tx.input().is_empty() && tx.to().is_some() {
-                1
-            } else {
-                (tx.gas_limit() / GAS_PER_WORK).clamp(4, 64)
-            };
-            let tx_index = TxIndex(index as u32);
-            let (before, of_sender) = match senders.entry(tx.signer()) {
-                Entry::Vacant(entry) => {
-                    entry.insert((tx_index, work));
-                    (None, work)
-                }
-                Entry::Occupied(mut entry) => {
-                    let (last, of_sender) = entry.get_mut();
-                    *of_sender += work;
-                    (Some(std::mem::replace(last, tx_index)), *of_sender)
-                }
-            };
-            block_work += work;
-            chain_work = chain_work.max(of_sender);
-            Forecast { sender_before: before, work: work as u8 }
-        };
-        let transactions = transactions.iter().enumerate().map(forecast).collect();
-        Self { transactions, work: block_work, chain_work }
-    }
-
-    /// Whether more than one worker may make the block faster.
-    fn can_gain(&self) -> bool {
-        self.work > WORK_ALONE_MAX && self.chain_work * 100 <= self.work * CHAIN_PERCENT_MAX
-    }
-}
 
 /// The accounts that what follows the transactions in a block may look at.
 fn looked_at_afterwards<P: ParentState>(
@@ -413,22 +527,16 @@ fn looked_at_afterwards<P: ParentState>(
         .collect()
 }
 
-/// Puts the results of the transactions into the block, and what they wrote to some accounts.
-fn put_in<S, P>(
-    block: &mut BlockTransition<'_, S, P>,
-    receipts: Vec<Receipt>,
+/// Puts into a block's state what the transactions wrote to some accounts, and the beneficiary's.
+fn put_writes<P: ParentState>(
+    state: &mut BlockState<P>,
     writes: &Apart,
     committed: &Committed,
     code: &B256Map<Bytecode>,
     beneficiary_wiped: bool,
     input: &BlockInput<'_>,
-) -> Result<(), ExecutionError>
-where
-    S: EthExecutorSpec,
-    P: ParentState,
-{
-    let state = block.state_mut();
-    let put = |state: &mut BlockState<P>| -> Result<(), StateError> {
+) -> Result<(), ExecutionError> {
+    let mut put = || -> Result<(), StateError> {
         for (address, account, wiped) in &writes.accounts {
             state.set_account(*address, *account, *wiped)?;
         }
@@ -437,14 +545,12 @@ where
         for (address, slot, value) in &writes.slots {
             state.set_storage(*address, *slot, *value)?;
         }
+        for (hash, code) in code {
+            state.insert_code(*hash, code.clone());
+        }
         Ok(())
     };
-    put(state).map_err(ExecutionError::State)?;
-    for (hash, code) in code {
-        state.insert_code(*hash, code.clone());
-    }
-    block.put_results(receipts, committed.gas_used, committed.blob_gas_used);
-    Ok(())
+    put().map_err(ExecutionError::State)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -19,21 +19,26 @@ mod aftermath;
 mod cell;
 mod engine;
 mod executor;
+mod forecast;
 mod guard;
+mod hashes;
 mod journal;
 mod location;
 mod memory;
 mod payment;
 mod profile;
 mod scheduler;
+mod solo;
 mod sync;
 mod table;
+mod tx_evm;
 mod vm;
 mod worker;
 
 #[cfg(all(test, feature = "shuttle"))]
 mod model;
 
-pub use executor::{Cancellation, ExecutedBlock, ParallelExecutor};
+pub use executor::{Cancellation, ExecutedBlock, Execution, ParallelExecutor};
+pub use forecast::AccessHint;
 pub use location::{Incarnation, Location, TxIndex};
 pub use profile::{Conflict, Ending, LocationConflicts, Profile, Span};

@@ -8,6 +8,9 @@ use std::fmt;
 pub struct TxIndex(pub u32);
 
 impl TxIndex {
+    /// Beyond every transaction.
+    pub(crate) const END: Self = Self(u32::MAX);
+
     /// For indexing slices.
     pub const fn as_usize(self) -> usize {
         self.0 as usize

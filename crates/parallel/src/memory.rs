@@ -228,18 +228,29 @@ impl VersionedMemory {
         self.slots.made_by(worker)
     }
 
-    /// The last transaction that wiped the account's storage, once all are committed.
-    pub(crate) fn last_wipe(&self, address: Address) -> Option<TxIndex> {
+    /// The last transaction below `head` that wiped the account's storage, once all of them are
+    /// committed.
+    pub(crate) fn settled_wipe(&self, address: Address, head: TxIndex) -> Option<TxIndex> {
         if !self.wiped.load(Ordering::Acquire) {
             return None;
         }
-        self.wipes.get(&address)?.last().map(|(tx, ())| tx)
+        self.wipes.get(&address)?.settled(head).map(|(tx, ())| tx)
     }
 
-    /// The value that the block leaves in a slot, once all transactions are committed; `None` if
-    /// nobody wrote it, or its account was wiped later.
+    /// The value that the transactions below `head` leave in a slot, once all of them are
+    /// committed; `None` if nobody wrote it, or its account was wiped later.
+    pub(crate) fn settled_slot(&self, cell: &SlotCell, head: TxIndex) -> Option<U256> {
+        let (tx, value) = cell.settled(head)?;
+        self.settled_wipe(cell.key.0, head).is_none_or(|wipe| tx >= wipe).then_some(value)
+    }
+
+    /// As [`Self::settled_wipe`], once all transactions of the block are committed.
+    pub(crate) fn last_wipe(&self, address: Address) -> Option<TxIndex> {
+        self.settled_wipe(address, TxIndex::END)
+    }
+
+    /// As [`Self::settled_slot`], once all transactions of the block are committed.
     pub(crate) fn last_slot(&self, cell: &SlotCell) -> Option<U256> {
-        let (tx, value) = cell.last()?;
-        self.last_wipe(cell.key.0).is_none_or(|wipe| tx >= wipe).then_some(value)
+        self.settled_slot(cell, TxIndex::END)
     }
 }

@@ -7,7 +7,7 @@
 //! The payee's balance grows by a sum, whatever it is, so that payments to one account do not
 //! depend on each other. What they depend on is that it has no code.
 
-use crate::cell::CREDIT_MAX;
+use crate::{cell::CREDIT_MAX, vm::Ran};
 use alloy_consensus::Transaction as _;
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
@@ -20,7 +20,6 @@ pub(crate) struct PaymentRules {
     spec: SpecId,
     chain_id: u64,
     base_fee: u128,
-    beneficiary: Address,
     precompiles: EthPrecompiles,
     gas: u64,
     gas_limit_max: u64,
@@ -43,8 +42,8 @@ pub(crate) struct Payment {
 }
 
 impl PaymentRules {
-    /// `None` where payments are not that simple: before EIP-161, and where the caller has
-    /// switched off some of the protocol's checks.
+    /// `None` where payments are not that simple: where the caller has switched off some of the
+    /// protocol's checks.
     pub(crate) fn new(env: &EvmEnv) -> Option<Self> {
         let (cfg, block) = (&env.cfg_env, &env.block_env);
         let spec = cfg.spec;
@@ -58,11 +57,7 @@ impl PaymentRules {
         let ready = !spec.is_enabled_in(SpecId::MERGE) || block.prevrandao.is_some();
         let ready = ready
             && (!spec.is_enabled_in(SpecId::CANCUN) || block.blob_excess_gas_and_price.is_some());
-        if !spec.is_enabled_in(SpecId::SPURIOUS_DRAGON)
-            || spec.is_enabled_in(SpecId::AMSTERDAM)
-            || !strict
-            || !ready
-        {
+        if spec.is_enabled_in(SpecId::AMSTERDAM) || !strict || !ready {
             return None;
         }
         let gas = Cfg::gas_params(cfg).initial_tx_gas(&[], false, 0, 0, 0, None);
@@ -71,7 +66,6 @@ impl PaymentRules {
             spec,
             chain_id: cfg.chain_id,
             base_fee: u128::from(block.basefee),
-            beneficiary: block.beneficiary,
             precompiles: EthPrecompiles::new(spec),
             gas,
             gas_limit_max: Cfg::tx_gas_limit_cap(cfg),
@@ -97,8 +91,6 @@ impl PaymentRules {
         }
         let (payer, payee, value) = (transaction.signer(), tx.to()?, tx.value());
         let plain = payer != payee
-            && payer != self.beneficiary
-            && payee != self.beneficiary
             && !self.precompiles.contains(&payee)
             && !value.is_zero()
             && value < CREDIT_MAX;
@@ -139,8 +131,14 @@ impl Payment {
         })
     }
 
-    /// What the beneficiary gets.
-    pub(crate) const fn fee(&self) -> u128 {
-        self.tip.wrapping_mul(self.gas as u128)
+    /// What came of it.
+    pub(crate) const fn ran(&self) -> Ran {
+        Ran {
+            success: true,
+            gas_used: self.gas,
+            logs: Vec::new(),
+            fee: Some(self.tip.wrapping_mul(self.gas as u128)),
+            beneficiary: None,
+        }
     }
 }

@@ -78,6 +78,11 @@ impl WorkerLog {
         self.worker
     }
 
+    /// When the last run ended.
+    pub(crate) fn last_ns(&self) -> u64 {
+        self.spans.last().map_or(0, |span| span.end_ns)
+    }
+
     /// A run begins.
     pub(crate) fn start(&mut self, now_ns: impl FnOnce() -> u64) {
         if !self.goes_on {
@@ -122,7 +127,9 @@ pub struct Profile {
 impl Profile {
     pub(crate) fn new(elapsed: Duration, mut logs: Vec<WorkerLog>) -> Self {
         let conflicts = logs.iter_mut().flat_map(|log| log.conflicts.drain(..)).collect();
-        Self { workers: logs.len(), elapsed, conflicts, stages: Vec::new(), logs }
+        // One that worked alone for a while has a log of that.
+        let workers = logs.iter().map(|log| log.worker + 1).max().unwrap_or(0);
+        Self { workers, elapsed, conflicts, stages: Vec::new(), logs }
     }
 
     fn unordered_spans(&self) -> impl Iterator<Item = &Span> {

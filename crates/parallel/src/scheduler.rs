@@ -26,7 +26,8 @@
 //!
 //! All else is for speed. Transactions are handed out in order and in *stretches*: a worker takes
 //! as many consecutive ones as make up some microseconds of work, so that two workers seldom meet
-//! at one cache line. One that met an estimate or whose sender's former transaction has not run yet
+//! at one cache line. One that met an estimate, or whose
+//! sender's former transaction or (if there are hints) the writer of what it reads has not run yet,
 //! waits for that one; idle workers look ahead for executed transactions whose reads have gone
 //! stale and run them again early.
 
@@ -76,10 +77,25 @@ pub(crate) enum Task {
 /// What is known about a transaction before it runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Forecast {
-    /// The last transaction before it from the same sender.
-    pub(crate) sender_before: Option<TxIndex>,
+    /// Where in [`Plan::predecessors`] the earlier transactions are that it probably has to wait
+    /// for, and how many: the last one of the same sender, and writers of what it reads.
+    pub(crate) predecessors: (u32, u8),
     /// About how much there is to do, in units of a plain payment.
     pub(crate) work: u8,
+}
+
+/// What a scheduler is to do.
+#[derive(Debug)]
+pub(crate) struct Plan<'f> {
+    /// Of all transactions.
+    pub(crate) forecasts: &'f [Forecast],
+    pub(crate) predecessors: &'f [TxIndex],
+    /// The first one to run; those before it are committed.
+    pub(crate) first: TxIndex,
+    pub(crate) workers: usize,
+    /// Length of going alone at which running ahead is given up for the rest of the block; with
+    /// zero that is so at the first conflict.
+    pub(crate) patience: usize,
 }
 
 #[derive(Debug)]
@@ -116,6 +132,7 @@ impl Stretch {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     txs: Vec<Tx>,
+    predecessors: Vec<TxIndex>,
     head: CachePadded<AtomicUsize>,
     /// First transaction that no worker has taken yet.
     fresh: CachePadded<AtomicUsize>,
@@ -135,6 +152,9 @@ pub(crate) struct Scheduler {
     alone_until: CachePadded<AtomicUsize>,
     alone_next: AtomicUsize,
     leader: AtomicUsize,
+    /// See [`Plan`].
+    patience: usize,
+    abandoned: AtomicBool,
     stopped: CachePadded<AtomicBool>,
 }
 
@@ -151,30 +171,38 @@ const COST_MAX: u32 = 24;
 /// a block that began as one chain goes on as one.
 const ALONE_MIN: usize = 64;
 const ALONE_MAX: usize = 4_096;
+/// The usual `patience`: a block that had to be run by one worker for so long in several pieces
+/// is one chain.
+pub(crate) const PATIENCE: usize = 512;
 
 impl Scheduler {
-    pub(crate) fn new(forecasts: impl Iterator<Item = Forecast>, workers: usize) -> Self {
-        let tx = |forecast| Tx {
-            status: AtomicU8::new(PENDING),
-            forecast,
+    pub(crate) fn new(plan: &Plan<'_>) -> Self {
+        let first = plan.first.as_usize();
+        let tx = |(index, forecast): (usize, &Forecast)| Tx {
+            status: AtomicU8::new(if index < first { COMMITTED } else { PENDING }),
+            forecast: *forecast,
             runs: AtomicU32::new(0),
             runner: AtomicU32::new(0),
             checked: AtomicU64::new(0),
             dependents: Mutex::new(Vec::new()),
         };
+        let counter = || CachePadded::new(AtomicU64::new(0));
         Self {
-            txs: forecasts.map(tx).collect(),
-            head: CachePadded::new(AtomicUsize::new(0)),
-            fresh: CachePadded::new(AtomicUsize::new(0)),
+            predecessors: plan.predecessors.to_vec(),
+            txs: plan.forecasts.iter().enumerate().map(tx).collect(),
+            head: CachePadded::new(AtomicUsize::new(first)),
+            fresh: CachePadded::new(AtomicUsize::new(first)),
             ready: Mutex::new(BinaryHeap::new()),
             ready_len: CachePadded::new(AtomicUsize::new(0)),
             waits: CachePadded::new(AtomicUsize::new(0)),
-            changes: (0..workers).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            changes: (0..plan.workers).map(|_| counter()).collect(),
             contended: CachePadded::new(AtomicUsize::new(0)),
             cost: CachePadded::new(AtomicU32::new(0)),
             alone_until: CachePadded::new(AtomicUsize::new(0)),
             alone_next: AtomicUsize::new(ALONE_MIN),
             leader: AtomicUsize::new(0),
+            patience: plan.patience,
+            abandoned: AtomicBool::new(false),
             stopped: CachePadded::new(AtomicBool::new(false)),
         }
     }
@@ -281,20 +309,32 @@ impl Scheduler {
     }
 
     /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
-    /// lock.
-    pub(crate) fn conflict_at_head(&self, tx: TxIndex, worker: usize) {
+    /// lock. Whether the block goes on here; if not, see [`Self::abandoned`].
+    pub(crate) fn conflict_at_head(&self, tx: TxIndex, worker: usize) -> bool {
         let cost = self.cost.load(Ordering::Relaxed) + CONFLICT_COST;
-        if cost < COST_MAX {
+        if cost < COST_MAX && self.patience > 0 {
             self.cost.store(cost, Ordering::Relaxed);
-            return;
+            return true;
         }
         // Half: what follows has to prove itself soon.
         self.cost.store(COST_MAX / 2, Ordering::Relaxed);
         let alone = self.alone_next.load(Ordering::Relaxed);
+        if alone >= self.patience {
+            self.abandoned.store(true, Ordering::Relaxed);
+            self.stop();
+            return false;
+        }
         self.alone_next.store((2 * alone).min(ALONE_MAX), Ordering::Relaxed);
         self.leader.store(worker, Ordering::Relaxed);
         // Release pairs with the acquire in `stands_aside`: who sees this sees the leader.
         self.alone_until.store(tx.as_usize() + alone, Ordering::Release);
+        true
+    }
+
+    /// Whether all workers were stopped because the rest of the block, from the head on, is better
+    /// run in order.
+    pub(crate) fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Whether `worker` leaves the work to another for now. The leader never does, so the head goes
@@ -309,7 +349,7 @@ impl Scheduler {
         for index in stretch.left.by_ref() {
             let tx = TxIndex(index as u32);
             // Another worker may have run it already, as the head.
-            if self.claim(tx, PENDING) && !self.wait_for_sender(tx) {
+            if self.claim(tx, PENDING) && !self.wait_for_predecessors(tx) {
                 return Some(Task::Run(tx));
             }
         }
@@ -380,7 +420,7 @@ impl Scheduler {
                 tx
             };
             // The head rule may have taken it in the meantime.
-            if self.claim(tx, PENDING) {
+            if self.claim(tx, PENDING) && !self.wait_for_predecessors(tx) {
                 return Some(tx);
             }
         }
@@ -393,16 +433,18 @@ impl Scheduler {
         self.ready_len.store(ready.len(), Ordering::Relaxed);
     }
 
-    /// A nonce needs the one before: puts `tx` aside if its sender's former transaction is still
-    /// to be executed.
-    fn wait_for_sender(&self, tx: TxIndex) -> bool {
-        match self.txs[tx.as_usize()].forecast.sender_before {
-            Some(former) if self.status(former) < EXECUTED => {
-                self.wait_for(tx, former);
-                true
+    /// Puts `tx` aside if one of those that it probably has to wait for is still to be executed.
+    fn wait_for_predecessors(&self, tx: TxIndex) -> bool {
+        let (first, count) = self.txs[tx.as_usize()].forecast.predecessors;
+        let predecessors = &self.predecessors[first as usize..][..usize::from(count)];
+        // The last ones probably wait for those before them.
+        for former in predecessors.iter().rev() {
+            if self.status(*former) < EXECUTED {
+                self.wait_for(tx, *former);
+                return true;
             }
-            _ => false,
         }
+        false
     }
 
     /// Begins a run; gives the number of runs before it.
@@ -511,8 +553,13 @@ mod tests {
     use super::*;
 
     fn scheduler(count: usize, work: u8) -> Scheduler {
-        let forecast = Forecast { sender_before: None, work };
-        Scheduler::new(std::iter::repeat_n(forecast, count), 1)
+        Scheduler::new(&Plan {
+            forecasts: &vec![Forecast { predecessors: (0, 0), work }; count],
+            predecessors: &[],
+            first: TxIndex(0),
+            workers: 1,
+            patience: PATIENCE,
+        })
     }
 
     #[test]

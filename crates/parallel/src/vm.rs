@@ -4,9 +4,10 @@ use crate::{
     cell::AccountValue,
     engine::{Interrupt, Trace, Transactions, Verdict, View},
     location::TxIndex,
-    payment::PaymentRules,
+    payment::{Payment, PaymentRules},
     sync::{AtomicU64, Ordering, RwLock},
-    worker::{DbInterrupt, Outcome, Worker},
+    tx_evm::{DbInterrupt, Outcome},
+    worker::Worker,
 };
 use alloy_consensus::Transaction as _;
 use alloy_evm::{EvmEnv, ToTxEnv};
@@ -80,11 +81,24 @@ pub(crate) struct Committed {
     pub(crate) beneficiary: AccountValue,
 }
 
+impl Committed {
+    /// Nothing yet of so many transactions.
+    pub(crate) fn new(transactions: usize, beneficiary: AccountValue) -> Self {
+        Self {
+            transactions: Vec::with_capacity(transactions),
+            gas_used: 0,
+            blob_gas_used: 0,
+            skipped: Vec::new(),
+            beneficiary,
+        }
+    }
+}
+
 /// The transactions of a block, over the state they start from.
 pub(crate) struct BlockTransactions<'a, P> {
     pub(crate) parent: &'a P,
     pub(crate) env: &'a EvmEnv,
-    transactions: &'a [RecoveredTransaction],
+    pub(crate) transactions: &'a [RecoveredTransaction],
     invalid: InvalidTransactions,
     payments: Option<PaymentRules>,
     /// Gas of the transactions committed so far. What the head reads of it is final.
@@ -102,12 +116,13 @@ impl<P> fmt::Debug for BlockTransactions<'_, P> {
     }
 }
 
-impl<'a, P: ParentState> BlockTransactions<'a, P> {
+impl<'a, P> BlockTransactions<'a, P> {
     pub(crate) fn new(
         parent: &'a P,
         env: &'a EvmEnv,
         transactions: &'a [RecoveredTransaction],
         invalid: InvalidTransactions,
+        gas_used: u64,
     ) -> Self {
         Self {
             parent,
@@ -115,25 +130,18 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
             transactions,
             invalid,
             payments: PaymentRules::new(env),
-            gas_used: AtomicU64::new(0),
+            gas_used: AtomicU64::new(gas_used),
             code: RwLock::default(),
             set_code_envs: RwLock::default(),
         }
     }
 
-    pub(crate) fn beneficiary(&self) -> Address {
-        self.env.block_env.beneficiary
+    pub(crate) const fn len(&self) -> usize {
+        self.transactions.len()
     }
 
-    /// What commits start from.
-    pub(crate) fn nothing_committed(&self, beneficiary: AccountValue) -> Committed {
-        Committed {
-            transactions: Vec::with_capacity(self.transactions.len()),
-            gas_used: 0,
-            blob_gas_used: 0,
-            skipped: Vec::new(),
-            beneficiary,
-        }
+    pub(crate) fn beneficiary(&self) -> Address {
+        self.env.block_env.beneficiary
     }
 
     /// Code deployed by the block, for the state that it leaves.
@@ -161,6 +169,17 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         (keeps_empty || !account_info(&account).is_empty()).then_some(account)
     }
 
+    /// Whether a transaction fits into the block after so much gas. In order, one that does not is
+    /// not even looked at.
+    pub(crate) fn has_room(&self, tx: TxIndex, gas_used: u64) -> bool {
+        self.lacks_room(self.transactions[tx.as_usize()].gas_limit(), gas_used).is_none()
+    }
+
+    /// The transaction as a plain payment, if it is one.
+    pub(crate) fn payment(&self, tx: TxIndex) -> Option<Payment> {
+        self.payments.as_ref()?.payment(&self.transactions[tx.as_usize()])
+    }
+
     /// Gas that the block has left, if `gas_limit` is more than that.
     fn lacks_room(&self, gas_limit: u64, gas_used: u64) -> Option<u64> {
         let available = self.env.block_env.gas_limit.saturating_sub(gas_used);
@@ -170,7 +189,7 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
 
     /// The transaction as revm wants it. With EIP-7702 this recovers the authorities, which is
     /// worth remembering for the next incarnation.
-    fn tx_env(&self, tx: TxIndex) -> TxEnv {
+    pub(crate) fn tx_env(&self, tx: TxIndex) -> TxEnv {
         let transaction = &self.transactions[tx.as_usize()];
         if transaction.authorization_list().is_none() {
             return transaction.to_tx_env();
@@ -203,66 +222,8 @@ impl<'a, P: ParentState> BlockTransactions<'a, P> {
         }
     }
 
-    fn failed(&self, error: EVMError<DbInterrupt, InvalidTransaction>) -> ExecutionError {
-        match error {
-            EVMError::Database(DbInterrupt::Failed(error)) => ExecutionError::State(error),
-            error => ExecutionError::Block(error.to_string()),
-        }
-    }
-}
-
-impl<'m, P: ParentState> Transactions<'m> for BlockTransactions<'_, P> {
-    type Worker<'w>
-        = Worker<'w, 'm, P>
-    where
-        Self: 'w,
-        'm: 'w;
-    type Output = Output;
-    type Committed = Committed;
-    type Error = ExecutionError;
-
-    fn execute<'w>(
-        &'w self,
-        worker: &mut Worker<'w, 'm, P>,
-        view: &mut View<'w, 'm, Committed>,
-        trace: &mut Trace<'m>,
-    ) -> Result<Output, Interrupt<ExecutionError>>
-    where
-        'm: 'w,
-    {
-        let transaction = &self.transactions[view.tx.as_usize()];
-        if view.at_head {
-            let gas_used = self.gas_used.load(Ordering::Relaxed);
-            if self.lacks_room(transaction.gas_limit(), gas_used).is_some() {
-                // As in order: a transaction that does not fit is not even looked at.
-                return Ok(Output::NoRoom);
-            }
-        }
-        if let Some(payment) = self.payments.as_ref().and_then(|rules| rules.payment(transaction)) {
-            let paid = worker.pay(&payment, view, trace).map_err(|interrupt| match interrupt {
-                DbInterrupt::After(other) => Interrupt::After(other),
-                DbInterrupt::Failed(error) if view.at_head => {
-                    Interrupt::Failed(ExecutionError::State(error))
-                }
-                DbInterrupt::AtHead | DbInterrupt::Failed(_) => Interrupt::AtHead,
-            })?;
-            if let Some(ran) = paid {
-                return Ok(Output::Ran(ran));
-            }
-        }
-        match worker.transact(self.tx_env(view.tx), view, trace) {
-            Ok(Outcome::Ran(ran)) => Ok(Output::Ran(ran)),
-            Ok(Outcome::Invalid(reason)) => Ok(Output::Invalid(Box::new(reason))),
-            Err(Interrupt::After(other)) => Err(Interrupt::After(other)),
-            // Stale reads can lead to anything, even to a state that the parent cannot answer for.
-            Err(Interrupt::Failed(error)) if view.at_head => {
-                Err(Interrupt::Failed(self.failed(error)))
-            }
-            Err(Interrupt::AtHead | Interrupt::Failed(_)) => Err(Interrupt::AtHead),
-        }
-    }
-
-    fn commit(
+    /// Takes a transaction into the block, with final results only.
+    pub(crate) fn take_in(
         &self,
         committed: &mut Committed,
         tx: TxIndex,
@@ -299,5 +260,67 @@ impl<'m, P: ParentState> Transactions<'m> for BlockTransactions<'_, P> {
             logs: ran.logs,
         });
         Verdict::Keep
+    }
+}
+
+impl<'m, P: ParentState> Transactions<'m> for BlockTransactions<'_, P> {
+    type Worker<'w>
+        = Worker<'w, 'm, P>
+    where
+        Self: 'w,
+        'm: 'w;
+    type Output = Output;
+    type Committed = Committed;
+    type Error = ExecutionError;
+
+    fn execute<'w>(
+        &'w self,
+        worker: &mut Worker<'w, 'm, P>,
+        view: &mut View<'w, 'm, Committed>,
+        trace: &mut Trace<'m>,
+    ) -> Result<Output, Interrupt<ExecutionError>>
+    where
+        'm: 'w,
+    {
+        if view.at_head && !self.has_room(view.tx, self.gas_used.load(Ordering::Relaxed)) {
+            return Ok(Output::NoRoom);
+        }
+        if let Some(payment) = self.payment(view.tx) {
+            let paid = worker.pay(&payment, view, trace).map_err(|interrupt| match interrupt {
+                DbInterrupt::After(other) => Interrupt::After(other),
+                DbInterrupt::Failed(error) if view.at_head => {
+                    Interrupt::Failed(ExecutionError::State(error))
+                }
+                DbInterrupt::AtHead | DbInterrupt::Failed(_) => Interrupt::AtHead,
+            })?;
+            if let Some(ran) = paid {
+                return Ok(Output::Ran(ran));
+            }
+        }
+        match worker.transact(self.tx_env(view.tx), view, trace) {
+            Ok(Outcome::Ran(ran)) => Ok(Output::Ran(ran)),
+            Ok(Outcome::Invalid(reason)) => Ok(Output::Invalid(Box::new(reason))),
+            Err(Interrupt::After(other)) => Err(Interrupt::After(other)),
+            // Stale reads can lead to anything, even to a state that the parent cannot answer for.
+            Err(Interrupt::Failed(error)) if view.at_head => Err(Interrupt::Failed(failed(error))),
+            Err(Interrupt::AtHead | Interrupt::Failed(_)) => Err(Interrupt::AtHead),
+        }
+    }
+
+    fn commit(
+        &self,
+        committed: &mut Committed,
+        tx: TxIndex,
+        output: Output,
+    ) -> Verdict<ExecutionError> {
+        self.take_in(committed, tx, output)
+    }
+}
+
+/// Why the EVM failed at a transaction that is final.
+pub(crate) fn failed(error: EVMError<DbInterrupt, InvalidTransaction>) -> ExecutionError {
+    match error {
+        EVMError::Database(DbInterrupt::Failed(error)) => ExecutionError::State(error),
+        error => ExecutionError::Block(error.to_string()),
     }
 }

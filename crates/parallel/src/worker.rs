@@ -3,50 +3,31 @@
 use crate::{
     cell::{AccountValue, AccountWrite, Found, takes_credit},
     engine::{Interrupt, Trace, View},
-    journal::{Source, TxJournal},
-    location::TxIndex,
+    hashes::SeenHashes,
+    journal::Source,
     memory::{AccountCell, Read, SlotCell, VersionedMemory, Write},
     payment::Payment,
-    vm::{BeneficiaryWrite, BlockTransactions, Committed, Ran},
+    tx_evm::{DbInterrupt, Outcome, TxContext, TxEvm, TxState},
+    vm::{BlockTransactions, Committed, Ran},
 };
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256, map::B256Map};
-use heddle_evm::{
-    ParentState, STORAGE_ONLY_CODE_HASH, StateError, account_info, account_state,
-    complete_instructions,
-};
+use alloy_primitives::{Address, B256, Bytes, U256, map::B256Map};
+use heddle_evm::{ParentState, STORAGE_ONLY_CODE_HASH, account_info, account_state};
 use revm::{
-    Context, Database, MainBuilder,
+    Database,
     bytecode::{
         JumpTable,
-        opcode::{JUMPDEST, KECCAK256, STOP},
+        opcode::{JUMPDEST, STOP},
     },
     context::{
-        BlockEnv, Cfg, CfgEnv, ContextError, ContextSetters, ContextTr, LocalContext, TxEnv,
-        result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
+        ContextError, ContextTr, TxEnv,
+        result::{EVMError, InvalidTransaction},
     },
-    database_interface::DBErrorMarker,
-    handler::{EvmTr, FrameResult, Handler, MainnetEvm},
     interpreter::{
-        Instruction, InstructionContext, InstructionResult, instructions::system,
-        interpreter::EthInterpreter, interpreter_types::MemoryTr,
+        Instruction, InstructionContext, InstructionResult, interpreter::EthInterpreter,
     },
-    primitives::hardfork::SpecId,
     state::{AccountInfo, Bytecode},
 };
-use std::{cell::Cell, fmt, marker::PhantomData};
-
-/// A read that stops the EVM.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum DbInterrupt {
-    #[error("waits for transaction {0}")]
-    After(TxIndex),
-    #[error("waits until it is the first uncommitted transaction")]
-    AtHead,
-    #[error(transparent)]
-    Failed(StateError),
-}
-
-impl DBErrorMarker for DbInterrupt {}
+use std::fmt;
 
 /// The state as one incarnation sees it; takes down what was read.
 pub(crate) struct WorkerState<'w, 'm, P> {
@@ -55,6 +36,7 @@ pub(crate) struct WorkerState<'w, 'm, P> {
     worker: usize,
     view: Option<View<'w, 'm, Committed>>,
     reads: Vec<Read<'m>>,
+    writes: Vec<Write<'m>>,
     /// Copies of code that this worker alone counts references to.
     code: B256Map<Bytecode>,
     /// Reads of this run.
@@ -168,10 +150,56 @@ impl<'m, P: ParentState> Source for WorkerState<'_, 'm, P> {
 
     fn load_slot(
         &mut self,
-        address: Address,
+        (address, _): (Address, Option<&'m AccountCell>),
         slot: U256,
     ) -> Result<(&'m SlotCell, U256), DbInterrupt> {
         self.read_slot(address, slot)
+    }
+}
+
+impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
+    fn hashes(&mut self) -> &mut SeenHashes {
+        &mut self.hashes
+    }
+
+    fn is_beneficiary(tag: Option<&'m AccountCell>) -> bool {
+        tag.is_none()
+    }
+
+    fn put_wipe(
+        &mut self,
+        address: Address,
+        _: Option<&'m AccountCell>,
+        existed: bool,
+    ) -> Result<(), DbInterrupt> {
+        // An account that did not exist has no storage that could go: if one of that address
+        // was destroyed in this block, its storage went with it.
+        if existed {
+            self.writes.push(Write::Wipe(self.memory.wipe(address, self.worker)));
+        }
+        Ok(())
+    }
+
+    fn put_code(&mut self, hash: B256, code: &Bytecode) {
+        self.block.publish_code(hash, code);
+    }
+
+    fn put_account(&mut self, tag: Option<&'m AccountCell>, now: AccountValue) {
+        if let Some(cell) = tag {
+            self.writes.push(Write::Account(cell, AccountWrite::Is(now)));
+        }
+    }
+
+    fn put_slot(
+        &mut self,
+        (address, _): (Address, Option<&'m AccountCell>),
+        key: U256,
+        tag: Option<&'m SlotCell>,
+        value: U256,
+    ) -> Result<(), DbInterrupt> {
+        let cell = tag.unwrap_or_else(|| self.memory.slot(address, key, self.worker));
+        self.writes.push(Write::Slot(cell, value));
+        Ok(())
     }
 }
 
@@ -230,32 +258,15 @@ fn analyzed(padded: Bytes, len: usize, jumps: JumpTable) -> Bytecode {
     unsafe { Bytecode::new_analyzed(padded, len, jumps) }
 }
 
-type WorkerContext<'w, 'm, P> = Context<
-    BlockEnv,
-    TxEnv,
-    CfgEnv,
-    WorkerState<'w, 'm, P>,
-    TxJournal<WorkerState<'w, 'm, P>>,
-    (),
-    LocalContext,
->;
-
 /// A worker's EVM, used for one transaction after the other.
 pub(crate) struct Worker<'w, 'm, P: ParentState> {
-    evm: MainnetEvm<WorkerContext<'w, 'm, P>>,
+    evm: TxEvm<WorkerState<'w, 'm, P>>,
 }
 
 impl<P: ParentState> fmt::Debug for Worker<'_, '_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker").finish_non_exhaustive()
     }
-}
-
-/// How a transaction came out that ran to its end or could not begin.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Ran(Ran),
-    Invalid(InvalidTransaction),
 }
 
 impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
@@ -270,49 +281,39 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
             worker,
             view: None,
             reads: Vec::new(),
+            writes: Vec::new(),
             code: B256Map::default(),
             looks: 0,
             jumps: 0,
             hashes: SeenHashes::default(),
         };
-        let mut context = WorkerContext::new(state, block.env.cfg_env.spec)
-            .with_block(block.env.block_env.clone())
-            .with_cfg(block.env.cfg_env.clone());
-        context.journaled_state.set_empty_code(empty_code());
-        let mut evm = context.build_mainnet();
-        complete_instructions(&mut evm.instruction, &block.env.cfg_env);
+        let mut evm = TxEvm::new(state, block.env, empty_code());
         // Alone, every run is the head's.
         if memory.workers() > 1 {
-            let jumpdest = Instruction::new(jumpdest::<P>);
-            evm.instruction.insert_instruction(JUMPDEST, jumpdest, JUMPDEST_GAS);
+            evm.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<P>), JUMPDEST_GAS);
         }
-        let static_gas = evm.instruction.gas_table()[usize::from(KECCAK256)];
-        let keccak256 = Instruction::new(keccak256_seen::<P>);
-        evm.instruction.insert_instruction(KECCAK256, keccak256, static_gas);
         Self { evm }
     }
 
-    fn state(&mut self) -> &mut WorkerState<'w, 'm, P> {
-        &mut self.evm.ctx.journaled_state.source
-    }
-
     fn begin(&mut self, view: &View<'w, 'm, Committed>, trace: &mut Trace<'m>) {
-        let state = self.state();
+        let state = self.evm.state();
         state.view = Some(*view);
         state.looks = 0;
         state.reads = std::mem::take(&mut trace.reads);
+        state.writes = std::mem::take(&mut trace.writes);
     }
 
     fn end(&mut self, view: &mut View<'w, 'm, Committed>, trace: &mut Trace<'m>) {
-        let state = self.state();
+        let state = self.evm.state();
         if let Some(now) = state.view.take() {
             *view = now;
         }
         trace.reads = std::mem::take(&mut state.reads);
+        trace.writes = std::mem::take(&mut state.writes);
     }
 
-    /// Makes a plain payment, if its payer can pay and its payee has no code; otherwise nothing
-    /// has happened.
+    /// Makes a plain payment, if its payer can pay, its payee has no code, and neither is the
+    /// beneficiary; otherwise nothing has happened.
     pub(crate) fn pay(
         &mut self,
         payment: &Payment,
@@ -320,7 +321,7 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         trace: &mut Trace<'m>,
     ) -> Result<Option<Ran>, DbInterrupt> {
         self.begin(view, trace);
-        let paid = self.try_pay(payment, trace);
+        let paid = self.try_pay(payment);
         self.end(view, trace);
         if !matches!(paid, Ok(Some(_))) {
             trace.reads.clear();
@@ -328,12 +329,12 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         paid
     }
 
-    fn try_pay(
-        &mut self,
-        payment: &Payment,
-        trace: &mut Trace<'m>,
-    ) -> Result<Option<Ran>, DbInterrupt> {
-        let state = self.state();
+    fn try_pay(&mut self, payment: &Payment) -> Result<Option<Ran>, DbInterrupt> {
+        let state = self.evm.state();
+        let beneficiary = state.block.beneficiary();
+        if payment.payer == beneficiary || payment.payee == beneficiary {
+            return Ok(None);
+        }
         let (payer, before) = state.read_account(payment.payer)?;
         let Some(after) = payment.paid_from(before) else { return Ok(None) };
         let (payee, account) = state.find_account(payment.payee)?;
@@ -341,15 +342,9 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
             return Ok(None);
         }
         state.note(Read::Payee(payee));
-        trace.writes.push(Write::Account(payer, AccountWrite::Is(Some(after))));
-        trace.writes.push(Write::Account(payee, AccountWrite::Credit(payment.value)));
-        Ok(Some(Ran {
-            success: true,
-            gas_used: payment.gas,
-            logs: Vec::new(),
-            fee: Some(payment.fee()),
-            beneficiary: None,
-        }))
+        state.writes.push(Write::Account(payer, AccountWrite::Is(Some(after))));
+        state.writes.push(Write::Account(payee, AccountWrite::Credit(payment.value)));
+        Ok(Some(payment.ran()))
     }
 
     /// Runs a transaction through the EVM.
@@ -360,179 +355,18 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         trace: &mut Trace<'m>,
     ) -> Result<Outcome, Interrupt<EVMError<DbInterrupt, InvalidTransaction>>> {
         self.begin(view, trace);
-        self.evm.set_tx(tx);
-        let mut handler = FeesApart::default();
-        let result = handler.run(&mut self.evm);
-        let result = match result {
-            Ok(result) => Ok(Outcome::Ran(self.ran(result, handler.fee.get(), trace))),
-            Err(EVMError::Transaction(reason)) => Ok(Outcome::Invalid(reason)),
-            Err(EVMError::Database(DbInterrupt::After(other))) => Err(Interrupt::After(other)),
-            Err(EVMError::Database(DbInterrupt::AtHead)) => Err(Interrupt::AtHead),
-            Err(error) => Err(Interrupt::Failed(error)),
-        };
-        self.evm.ctx.journaled_state.reset();
+        let outcome = self.evm.transact(tx).map_err(|error| match error {
+            EVMError::Database(DbInterrupt::After(other)) => Interrupt::After(other),
+            EVMError::Database(DbInterrupt::AtHead) => Interrupt::AtHead,
+            error => Interrupt::Failed(error),
+        });
         self.end(view, trace);
-        result
-    }
-
-    fn ran(
-        &self,
-        result: ExecutionResult<HaltReason>,
-        fee: Option<u128>,
-        trace: &mut Trace<'m>,
-    ) -> Ran {
-        let beneficiary = self.take_writes(&mut trace.writes);
-        let (success, gas_used) = (result.is_success(), result.tx_gas_used());
-        Ran {
-            success,
-            gas_used,
-            logs: result.into_logs(),
-            fee,
-            beneficiary: beneficiary.map(Box::new),
-        }
-    }
-
-    /// Splits what the EVM did to the state into writes to locations.
-    fn take_writes(&self, writes: &mut Vec<Write<'m>>) -> Option<BeneficiaryWrite> {
-        let journal = &self.evm.ctx.journaled_state;
-        let WorkerState { block, memory, worker, .. } = &journal.source;
-        let memory: &'m VersionedMemory = memory;
-        let clears_empty = self.evm.ctx.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-        let mut beneficiary = None;
-        for loaded in journal.accounts() {
-            let account = &loaded.account;
-            if !account.is_touched() {
-                continue;
-            }
-            let destroyed = account.is_selfdestructed();
-            let mut created = account.is_created() && !destroyed;
-            let now = Some(account_state(&account.info));
-            let now = if destroyed {
-                None
-            } else if created {
-                now
-            } else if account.info.is_empty() {
-                // EIP-161: touched and empty is gone. Before it, an account that was there stays
-                // as it was, and one that was not comes into being.
-                if clears_empty {
-                    None
-                } else if loaded.before.is_none() {
-                    created = true;
-                    now
-                } else {
-                    continue;
-                }
-            } else {
-                now
-            };
-            // An account that did not exist has no storage that could go: if one of that address
-            // was destroyed in this block, its storage went with it.
-            let wipes = (destroyed || created) && loaded.before.is_some();
-            if wipes {
-                writes.push(Write::Wipe(memory.wipe(loaded.address, *worker)));
-            }
-            if loaded.tag.is_none() && destroyed {
-                beneficiary = Some(BeneficiaryWrite::Destroyed);
-                continue;
-            }
-            if now == loaded.before && !wipes {
-                continue;
-            }
-            if let Some(code) = account.info.code.as_ref().filter(|code| !code.is_empty())
-                && loaded.before.is_none_or(|before| before.code_hash != account.info.code_hash)
-                && now.is_some()
-            {
-                block.publish_code(account.info.code_hash, code);
-            }
-            match loaded.tag {
-                Some(cell) => writes.push(Write::Account(cell, AccountWrite::Is(now))),
-                None => beneficiary = Some(BeneficiaryWrite::Becomes(now)),
-            }
-        }
-        for loaded in journal.slots() {
-            let slot = &loaded.slot;
-            if slot.present_value == slot.original_value {
-                continue;
-            }
-            let owner = &journal.accounts()[loaded.account as usize];
-            let account = &owner.account;
-            // An account that is gone has no slots.
-            let gone = account.is_selfdestructed()
-                || (account.info.is_empty() && !account.is_created() && clears_empty);
-            if !gone && account.is_touched() {
-                let cell =
-                    loaded.tag.unwrap_or_else(|| memory.slot(owner.address, loaded.key, *worker));
-                writes.push(Write::Slot(cell, slot.present_value));
-            }
-        }
-        beneficiary
+        outcome
     }
 }
 
 /// Jumps between two looks at whether a run still makes sense: some microseconds.
 const JUMPS_UNWATCHED: u32 = 256;
-
-/// The hashes of 64-byte preimages that a worker computed last. Solidity finds an entry of a mapping
-/// by hashing key and place, once for reading it and once more for writing it.
-struct SeenHashes(Box<[([u8; 64], U256); Self::ENTRIES]>);
-
-impl SeenHashes {
-    /// 12 KB, a part of the core's first cache.
-    const ENTRIES: usize = 128;
-
-    fn hash(&mut self, preimage: &[u8; 64]) -> U256 {
-        // Keys and places differ in their last bytes. Two that meet at one entry push each other
-        // out, which costs what it would cost without.
-        let word = |at: usize| {
-            preimage[at..].first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_be_bytes(*bytes))
-        };
-        let mixed = (word(24) ^ word(56).rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let entry = &mut self.0[mixed as usize >> 32 & (Self::ENTRIES - 1)];
-        if entry.0 != *preimage {
-            *entry = (*preimage, keccak256(preimage).into());
-        }
-        entry.1
-    }
-}
-
-impl Default for SeenHashes {
-    fn default() -> Self {
-        let zeros = [0; 64];
-        Self(Box::new([(zeros, keccak256(zeros).into()); Self::ENTRIES]))
-    }
-}
-
-/// KECCAK256 as revm has it, with an eye on [`SeenHashes`].
-fn keccak256_seen<P: ParentState>(
-    context: InstructionContext<'_, WorkerContext<'_, '_, P>, EthInterpreter>,
-) -> Result<(), InstructionResult> {
-    let InstructionContext { interpreter, host } = context;
-    // Only what is plain: 64 bytes of memory that is there. The rest is revm's.
-    let preimage = match interpreter.stack.data()[..] {
-        [.., len, offset] if len == PREIMAGE_LEN => usize::try_from(offset).ok(),
-        _ => None,
-    };
-    let end = preimage.and_then(|offset| offset.checked_add(64));
-    let (Some(offset), Some(end)) = (preimage, end) else {
-        return system::keccak256(InstructionContext { interpreter, host });
-    };
-    if end > interpreter.memory.size() {
-        return system::keccak256(InstructionContext { interpreter, host });
-    }
-    if !interpreter.gas.record_regular_cost(host.cfg.gas_params().keccak256_cost(64)) {
-        return Err(InstructionResult::OutOfGas);
-    }
-    let hash = match <&[u8; 64]>::try_from(&*interpreter.memory.slice_len(offset, 64)) {
-        Ok(preimage) => host.journaled_state.source.hashes.hash(preimage),
-        Err(_) => unreachable!("the slice is 64 bytes long"),
-    };
-    let _ = interpreter.stack.pop();
-    let _ = interpreter.stack.pop();
-    let _ = interpreter.stack.push(hash);
-    Ok(())
-}
-
-const PREIMAGE_LEN: U256 = U256::from_limbs([64, 0, 0, 0]);
 
 /// Gas of JUMPDEST (yellow paper, G_jumpdest).
 const JUMPDEST_GAS: u16 = 1;
@@ -541,7 +375,7 @@ const JUMPDEST_GAS: u16 = 1;
 /// long run still makes sense.
 #[expect(clippy::needless_pass_by_value, reason = "the signature is revm's")]
 fn jumpdest<P: ParentState>(
-    context: InstructionContext<'_, WorkerContext<'_, '_, P>, EthInterpreter>,
+    context: InstructionContext<'_, TxContext<WorkerState<'_, '_, P>>, EthInterpreter>,
 ) -> Result<(), InstructionResult> {
     let state = &mut context.host.journaled_state.source;
     state.jumps = state.jumps.wrapping_add(1);
@@ -552,46 +386,4 @@ fn jumpdest<P: ParentState>(
         *context.host.error() = Err(ContextError::Db(interrupt));
         InstructionResult::FatalExternalError
     })
-}
-
-/// revm's mainnet rules, except that the fee is not paid to the beneficiary but kept apart.
-struct FeesApart<E> {
-    fee: Cell<Option<u128>>,
-    evm: PhantomData<E>,
-}
-
-impl<E> Default for FeesApart<E> {
-    fn default() -> Self {
-        Self { fee: Cell::new(None), evm: PhantomData }
-    }
-}
-
-impl<'w, 'm, P: ParentState> Handler for FeesApart<MainnetEvm<WorkerContext<'w, 'm, P>>> {
-    type Evm = MainnetEvm<WorkerContext<'w, 'm, P>>;
-    type Error = EVMError<DbInterrupt, InvalidTransaction>;
-    type HaltReason = HaltReason;
-
-    fn reward_beneficiary(
-        &self,
-        evm: &mut Self::Evm,
-        result: &mut FrameResult,
-    ) -> Result<(), Self::Error> {
-        use revm::context::{Block, Transaction};
-        let context = evm.ctx_ref();
-        if context.cfg().is_fee_charge_disabled() {
-            return Ok(());
-        }
-        let base_fee = u128::from(context.block().basefee());
-        let price = context.tx().effective_gas_price(base_fee);
-        // EIP-1559 burns the base fee.
-        let price = if context.cfg().spec().is_enabled_in(SpecId::LONDON) {
-            price.saturating_sub(base_fee)
-        } else {
-            price
-        };
-        let gas = result.gas();
-        let used = gas.used().saturating_sub(gas.reservoir());
-        self.fee.set(Some(price.wrapping_mul(u128::from(used))));
-        Ok(())
-    }
 }

@@ -47,10 +47,10 @@ pub(crate) trait Source: Database {
         address: Address,
     ) -> Result<(Self::AccountTag, Option<AccountState>), Self::Error>;
 
-    /// The value of a slot.
+    /// The value of a slot of an account that was loaded before.
     fn load_slot(
         &mut self,
-        address: Address,
+        owner: (Address, Self::AccountTag),
         slot: U256,
     ) -> Result<(Self::SlotTag, U256), Self::Error>;
 }
@@ -76,6 +76,10 @@ pub(crate) struct LoadedSlot<T> {
     pub(crate) tag: Option<T>,
     pub(crate) slot: EvmStorageSlot,
 }
+
+/// The accounts and slots that a transaction looked at.
+pub(crate) type Loaded<'j, S> =
+    (&'j [LoadedAccount<<S as Source>::AccountTag>], &'j [LoadedSlot<<S as Source>::SlotTag>]);
 
 /// How to take back one change; accounts and slots by their place in the journal.
 #[derive(Debug)]
@@ -136,14 +140,9 @@ impl<S: Source> TxJournal<S> {
         self.empty_code = code;
     }
 
-    /// The accounts that the transaction looked at.
-    pub(crate) fn accounts(&self) -> &[LoadedAccount<S::AccountTag>] {
-        &self.accounts[..self.accounts_in_use]
-    }
-
-    /// The slots that the transaction looked at.
-    pub(crate) fn slots(&self) -> &[LoadedSlot<S::SlotTag>] {
-        &self.slots
+    /// The source, and the accounts and slots that the transaction looked at.
+    pub(crate) fn parts(&mut self) -> (&mut S, Loaded<'_, S>) {
+        (&mut self.source, (&self.accounts[..self.accounts_in_use], &self.slots))
     }
 
     /// Forgets the transaction.
@@ -275,7 +274,7 @@ impl<S: Source> TxJournal<S> {
             let slot = &self.slots[*place as usize];
             slot.key == key && slot.account == account
         };
-        let address = self.accounts[account as usize].address;
+        let LoadedAccount { address, tag, .. } = self.accounts[account as usize];
         if let Some(place) = self.slot_places.find(hash, same).copied() {
             let slot = &mut self.slots[place as usize].slot;
             let is_cold = slot.is_cold && !self.warm.is_storage_warm(&address, &key);
@@ -295,7 +294,7 @@ impl<S: Source> TxJournal<S> {
         let (tag, value) = if self.accounts[account as usize].account.is_created() {
             (None, U256::ZERO)
         } else {
-            let (tag, value) = self.source.load_slot(address, key)?;
+            let (tag, value) = self.source.load_slot((address, tag), key)?;
             (Some(tag), value)
         };
         let place = self.slots.len() as u32;

@@ -74,7 +74,11 @@ impl Source for State {
     fn load_account(&mut self, address: Address) -> Result<((), Option<AccountState>), Infallible> {
         Ok(((), Self::account(address)))
     }
-    fn load_slot(&mut self, address: Address, slot: U256) -> Result<((), U256), Infallible> {
+    fn load_slot(
+        &mut self,
+        (address, ()): (Address, ()),
+        slot: U256,
+    ) -> Result<((), U256), Infallible> {
         Ok(((), Self::slot(address, slot)))
     }
 }
@@ -244,15 +248,16 @@ fn whatever_the_evm_does_it_sees_and_leaves_what_it_does_with_revm_s_journal() {
             assert_eq!(seen, apply(&mut revms, &mut open_revms, spec, step), "{context}");
         }
         assert_eq!(ours.take_logs(), revms.take_logs(), "seed {seed}");
-        assert_eq!(ours.accounts().len(), revms.state.len(), "seed {seed}");
-        for loaded in ours.accounts() {
+        let (_, (accounts, slots)) = ours.parts();
+        assert_eq!(accounts.len(), revms.state.len(), "seed {seed}");
+        for loaded in accounts {
             let expected = &revms.state[&loaded.address];
             let context = format!("seed {seed}, {spec:?}, {}", loaded.address);
             assert_eq!(loaded.account.info, expected.info, "{context}");
             assert_eq!(loaded.account.status, expected.status, "{context}");
         }
-        for loaded in ours.slots() {
-            let owner = ours.accounts()[loaded.account as usize].address;
+        for loaded in slots {
+            let owner = accounts[loaded.account as usize].address;
             assert_eq!(&loaded.slot, &revms.state[&owner].storage[&loaded.key], "seed {seed}");
         }
         ours.reset();

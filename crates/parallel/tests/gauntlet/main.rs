@@ -2,7 +2,7 @@
 //!
 //! Random blocks over few accounts and contracts that do one nasty thing each
 //! (`contracts/Gauntlet.sol`), so that nearly every block conflicts, under every fork. Each is
-//! executed by the reference and by 1, 2, 4 and 8 workers; receipts, gas, requests, changes, skipped
+//! executed by the reference, by 1, 2, 4 and 8 workers, and by one in order; receipts, gas, requests, changes, skipped
 //! transactions and errors must be the same; and the reference must end where revm's own `State`
 //! does. `HEDDLE_GAUNTLET_BLOCKS` sets how many blocks,
 //! `HEDDLE_GAUNTLET_SEED` where to begin; a failure prints the seed to begin at.
@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it has seen")]
 
 mod blocks;
+mod hinted;
 mod hostile;
 mod oracle;
 mod state;
@@ -18,6 +19,7 @@ use blocks::{CONTRACTS, Gauntlet, TestSpec};
 use heddle_evm::execute_block;
 use heddle_parallel::{Cancellation, ParallelExecutor};
 use rand::{SeedableRng, rngs::StdRng};
+use std::time::Duration;
 
 /// Blocks built on one another before the state starts anew.
 const BLOCKS_PER_CHAIN: usize = 3;
@@ -29,11 +31,12 @@ fn from_env(name: &str, default: usize) -> usize {
 
 #[test]
 fn the_parallel_result_is_the_sequential_result_for_every_block() {
-    let executors: Vec<_> = [1, 2, 4, 8]
-        .map(|workers| {
-            ParallelExecutor::new(workers).expect("threads start").with_all_workers_always()
-        })
-        .into();
+    let started = |workers| ParallelExecutor::new(workers).expect("threads start");
+    let mut executors: Vec<_> =
+        [1, 2, 4, 8].map(|workers| started(workers).with_all_workers_always()).into();
+    // In order from the beginning, and from the first conflict on.
+    executors.push(started(1));
+    executors.push(started(4).with_all_workers_always().without_patience());
     let gauntlet = Gauntlet::load();
     let chains = from_env("HEDDLE_GAUNTLET_BLOCKS", BLOCKS_IN_CI) / BLOCKS_PER_CHAIN;
     let first = from_env("HEDDLE_GAUNTLET_SEED", 0);
@@ -118,6 +121,31 @@ fn a_failing_state_read_is_an_error_and_leaves_the_workers_usable() {
     state.fail_reads = false;
     let again = executor.execute(&spec, &state, &block.input()).expect("reads work again");
     assert_eq!(again.output, good.output);
+}
+
+#[test]
+fn a_block_that_one_worker_began_and_is_slow_is_ended_by_all_of_them() {
+    let gauntlet = Gauntlet::load();
+    let executor = ParallelExecutor::new(4).expect("threads start");
+    let mut helped = 0;
+    for seed in 0..100 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let spec = TestSpec::random(&mut rng);
+        let mut state = gauntlet.state(spec, &mut rng);
+        let block = gauntlet.block(spec, &state, 1, &mut rng);
+        let mut input = block.input();
+        input.transactions = &input.transactions[..input.transactions.len().min(8)];
+        let expected = execute_block(&spec, &state, &input);
+        state.read_takes = Duration::from_millis(1);
+        let executed = executor.execute(&spec, &state, &input);
+        let (Ok(expected), Ok(executed)) = (expected, executed) else { continue };
+        assert_eq!(executed.output, expected, "seed {seed}");
+        helped += usize::from(
+            executed.profile.stages.iter().any(|(stage, _)| *stage == "put in place")
+                && executed.profile.workers > 1,
+        );
+    }
+    assert!(helped > 4, "only {helped} blocks were ended by all");
 }
 
 #[test]

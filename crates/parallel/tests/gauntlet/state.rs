@@ -7,12 +7,15 @@ use revm::{
     state::{AccountInfo, Bytecode},
 };
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TestState {
     pub(crate) accounts: BTreeMap<Address, (AccountState, HashMap<U256, U256>)>,
     code: HashMap<B256, Bytecode>,
     pub(crate) fail_reads: bool,
+    /// How long a read of an account or a slot takes.
+    pub(crate) read_takes: Duration,
     /// Reading the code of this account panics.
     pub(crate) panic_on_code_of: Option<Address>,
 }
@@ -63,6 +66,9 @@ impl TestState {
     }
 
     fn check(&self) -> Result<(), StateError> {
+        if !self.read_takes.is_zero() {
+            std::thread::sleep(self.read_takes);
+        }
         if self.fail_reads { Err(StateError::new("the disk is gone")) } else { Ok(()) }
     }
 }
