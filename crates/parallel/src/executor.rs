@@ -291,10 +291,19 @@ impl ParallelExecutor {
         let results = std::mem::take(&mut committed.transactions);
         let state = block.state();
         let (count, apart) = (results.len(), looked_at_afterwards(input, state));
-        let (receipts, written) = self.spread(count, || {
-            let receipts = receipts(results, input.transactions);
-            (receipts, Written::gather(memory, state, |address| apart.contains(address)))
-        });
+        let make_receipts = || receipts(results, input.transactions);
+        let gather = || Written::gather(memory, state, |address| apart.contains(address));
+        let (receipts, written) = if (BESIDE_MIN..SPREAD_MIN).contains(&count) {
+            // One of the workers is here already: two halves, without waking another for this one.
+            let mut receipts = Vec::new();
+            let written = self.pool.in_place_scope(|scope| {
+                scope.spawn(|_| receipts = make_receipts());
+                gather()
+            });
+            (receipts, written)
+        } else {
+            self.spread(count, || (make_receipts(), gather()))
+        };
         let written = written.map_err(ExecutionError::State)?;
         clock.ends("receipts");
         let wiped = memory.last_wipe(input.env.block_env.beneficiary).is_some();
@@ -509,6 +518,8 @@ where
 
 /// Transactions from which on the workers share what is to do after them.
 const SPREAD_MIN: usize = 1_024;
+/// Transactions from which on two of them do.
+const BESIDE_MIN: usize = 32;
 
 /// The accounts that what follows the transactions in a block may look at.
 fn looked_at_afterwards<P: ParentState>(

@@ -73,7 +73,7 @@ pub(crate) struct BlockForecast {
 /// takes longer to start than a payment takes in all.
 const GAS_PER_WORK: u64 = 5_000;
 /// Work up to which one worker is done before a second one is awake.
-const WORK_ALONE_MAX: u64 = 256;
+const WORK_ALONE_MAX: u64 = 512;
 /// Share of the work, in percent, that one chain may have where more workers than one are to gain
 /// anything.
 const CHAIN_PERCENT_MAX: u64 = 60;

@@ -318,7 +318,13 @@ impl Scheduler {
         }
         // Half: what follows has to prove itself soon.
         self.cost.store(COST_MAX / 2, Ordering::Relaxed);
-        let alone = self.alone_next.load(Ordering::Relaxed);
+        // Where it paid for a good while since, conflicts come in groups, and not because the block
+        // is one chain.
+        let paid = tx.as_usize().saturating_sub(self.alone_until.load(Ordering::Relaxed));
+        let mut alone = self.alone_next.load(Ordering::Relaxed);
+        if paid >= alone && self.patience > 0 {
+            alone = ALONE_MIN;
+        }
         if alone >= self.patience {
             self.abandoned.store(true, Ordering::Relaxed);
             self.stop();
