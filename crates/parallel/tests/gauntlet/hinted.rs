@@ -14,6 +14,7 @@ use heddle_evm::{BlockInput, HeddleReceiptBuilder, execute_block};
 use heddle_parallel::{AccessHint, Execution, Location, ParallelExecutor};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use revm::database::State;
+use std::time::Duration;
 
 /// What each transaction of the block touches, as revm's own state saw it.
 fn true_hints(spec: TestSpec, parent: &TestState, input: &BlockInput<'_>) -> Vec<AccessHint> {
@@ -50,10 +51,10 @@ fn with_right_hints_nothing_runs_twice() {
     let gauntlet = Gauntlet::load();
     let executor = ParallelExecutor::new(4).expect("threads start").with_all_workers_always();
     let (mut blocks, mut conflicts_without) = (0, 0);
-    for seed in 0..600 {
+    for seed in 0..200 {
         let mut rng = StdRng::seed_from_u64(seed);
         let spec = TestSpec::random(&mut rng);
-        let state = gauntlet.state(spec, &mut rng);
+        let mut state = gauntlet.state(spec, &mut rng);
         let block = gauntlet.block(spec, &state, 1, &mut rng);
         let input = block.input();
         let Ok(expected) = execute_block(&spec, &state, &input) else { continue };
@@ -61,9 +62,11 @@ fn with_right_hints_nothing_runs_twice() {
             // What a transaction reads that cannot be there, nobody has told.
             continue;
         }
+        let hints = true_hints(spec, &state, &input);
+        // Reads that wait let all workers in, however busy the machine is.
+        state.read_takes = Duration::from_micros(50);
         conflicts_without +=
             executor.execute(&spec, &state, &input).expect("it is valid").profile.conflicts.len();
-        let hints = true_hints(spec, &state, &input);
         let execution = Execution { hints: &hints, ..Execution::default() };
         let executed = executor.execute_with(&spec, &state, &input, execution);
         let executed = executed.expect("the block is valid");
@@ -72,7 +75,7 @@ fn with_right_hints_nothing_runs_twice() {
         assert_eq!((profile.conflicts.as_slice(), profile.reexecutions()), (&[][..], 0), "{seed}");
         blocks += 1;
     }
-    assert!(blocks > 100 && conflicts_without > 0, "{blocks}, {conflicts_without}");
+    assert!(blocks > 50 && conflicts_without > 0, "{blocks}, {conflicts_without}");
 }
 
 #[test]

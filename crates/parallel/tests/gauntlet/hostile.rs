@@ -65,6 +65,22 @@ fn compare(block: &TestBlock, state: &TestState) -> (Duration, Duration) {
 
 /// A busy machine can take a core away for this long without it meaning anything.
 const NOISE: Duration = Duration::from_millis(800);
+/// And it can do so again: what is really slow is slow every time.
+const ATTEMPTS: usize = 4;
+
+/// Asserts equality, and that no number of workers takes more than so many times as long as the
+/// reference.
+fn assert_not_slower(times: u32, block: &TestBlock, state: &TestState) {
+    let mut seen = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let (sequential, parallel) = compare(block, state);
+        if parallel < times * sequential + NOISE {
+            return;
+        }
+        seen.push((sequential, parallel));
+    }
+    panic!("sequential and in parallel: {seen:?}");
+}
 
 #[test]
 fn a_run_on_stale_reads_that_would_loop_to_its_gas_limit_does_not_hold_up_the_block() {
@@ -75,8 +91,7 @@ fn a_run_on_stale_reads_that_would_loop_to_its_gas_limit_does_not_hold_up_the_bl
     block.env.block_env.gas_limit = 36_000_000;
     state.insert(TARGET, 1, U256::ZERO, &Bytes::copy_from_slice(&code));
     state.set_slot(TARGET, U256::ZERO, U256::from(1));
-    let (sequential, parallel) = compare(&block, &state);
-    assert!(parallel < 40 * sequential + NOISE, "{sequential:?}, in parallel {parallel:?}");
+    assert_not_slower(40, &block, &state);
 }
 
 #[test]
@@ -96,8 +111,7 @@ fn one_location_that_everybody_writes_does_not_take_quadratic_time() {
         *tx = RecoveredTransaction::new_unchecked(sign(transfer).into(), index);
     }
     state.insert(TARGET, 0, U256::from(1), &Bytes::new());
-    let (sequential, parallel) = compare(&block, &state);
-    assert!(parallel < 20 * sequential + NOISE, "{sequential:?}, in parallel {parallel:?}");
+    assert_not_slower(20, &block, &state);
 }
 
 #[test]
