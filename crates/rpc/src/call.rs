@@ -165,6 +165,8 @@ pub(crate) struct Simulation {
     requested_gas: Option<u64>,
     call_gas_max: u64,
     deadline: Deadline,
+    /// How often something ran.
+    pub(crate) runs: u32,
 }
 
 impl Simulation {
@@ -209,6 +211,7 @@ impl Simulation {
             requested_gas: None,
             call_gas_max: context.limits.call_gas_max,
             deadline: Deadline::new(context.limits.call_time_max),
+            runs: 0,
         };
         simulation.set_call(&call.request, context.chain.chain_id())?;
         Ok(simulation)
@@ -308,6 +311,7 @@ impl Simulation {
     where
         I: for<'a> Inspector<EthEvmContext<&'a mut CacheDB<State>>>,
     {
+        self.runs += 1;
         let transaction = self.transaction_with(gas_limit);
         let caller = transaction.caller;
         let max_fee = transaction.gas_price;

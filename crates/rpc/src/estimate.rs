@@ -22,7 +22,8 @@ const TOLERANCE_PER_MILLE: u64 = 15;
 /// after two or three.
 const ACCESS_LIST_RUNS_MAX: usize = 64;
 
-/// `eth_estimateGas`: the least gas limit, to within the tolerance, with which the call succeeds. geth's algorithm.
+/// `eth_estimateGas`: the least gas limit, to within the tolerance, with which the call succeeds. geth's algorithm and
+/// geth's numbers, but fewer runs: what a run with less gas has shown is not tried again with more.
 pub(crate) fn estimate(context: &Context, call: &CallRequest) -> Result<u64, Failure> {
     let mut simulation = Simulation::new(context, call)?;
     if context.dev && call.block == BlockParam::Latest && call.environment.is_none() {
@@ -91,14 +92,29 @@ fn search(
 ) -> Result<u64, Failure> {
     let gas = outcome.result.gas();
     let mut lowest = gas.tx_gas_used().saturating_sub(1);
-    let mut succeeds = |gas_limit: u64| match simulation.run(gas_limit) {
-        Ok(outcome) => Ok(outcome.result.is_success()),
-        Err(Refused::Invalid(reason)) if reason.is_out_of_gas => Ok(false),
-        Err(refused) => Err(Failure::from(refused)),
+    // The least gas that was seen to suffice.
+    let mut suffices = highest;
+    let mut succeeds = |gas_limit: u64| {
+        if gas_limit >= suffices {
+            return Ok(true);
+        }
+        let succeeds = match simulation.run(gas_limit) {
+            Ok(outcome) => outcome.result.is_success(),
+            Err(Refused::Invalid(reason)) if reason.is_out_of_gas => false,
+            Err(refused) => return Err(Failure::from(refused)),
+        };
+        if succeeds {
+            suffices = gas_limit;
+        }
+        Ok(succeeds)
     };
     // Nearly always right: what was used at most, refunds not counted, plus what has to stay behind for inner calls
     // (EIP-150).
     let used_max = gas.total_gas_spent().max(gas.floor_gas());
+    // Where no other contract ran, nothing has to stay behind: then one run settles all the steps below.
+    if !has_inner_calls(outcome) {
+        succeeds(used_max)?;
+    }
     let optimistic = used_max.saturating_add(CALL_STIPEND).saturating_mul(64) / 63;
     if optimistic < highest {
         if succeeds(optimistic)? {
@@ -121,6 +137,12 @@ fn search(
         }
     }
     Ok(highest)
+}
+
+/// Whether more than one contract was touched, a sign that one called another.
+fn has_inner_calls(outcome: &Outcome) -> bool {
+    let contracts = outcome.state.values().filter(|account| !account.info.is_empty_code_hash());
+    contracts.count() > 1
 }
 
 /// The gas that the sender can pay for, if the call has a price.
@@ -168,4 +190,59 @@ pub(crate) fn create_access_list(
         simulation.set_access_list(touched);
     }
     Err(Failure::server(format!("the access list still changed after {ACCESS_LIST_RUNS_MAX} runs")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        RpcLimits,
+        context::testing::{dev_context, first_signer},
+        params::Argument,
+    };
+    use alloy_rpc_types_eth::state::StateOverride;
+    use serde_json::json;
+
+    /// Stores, logs and returns, as a token's transfer does: SLOAD ADD SSTORE twice, LOG1.
+    const TOKEN: &str = "0x5f5460010160005560015460010160015560076020 5fa160015f5260205ff3";
+    /// Calls the token with all gas that may be passed on.
+    const CALLER: &str = "0x5f5f5f5f5f73 1000000000000000000000000000000000000001 5af1600055";
+
+    /// The estimate and how many runs it took.
+    fn estimated(to: &str, value: &str, data: &str) -> (u64, u32) {
+        let context = dev_context(RpcLimits::default());
+        let code = |code: &str| json!({"code": code.replace(' ', "")});
+        let overrides = json!({
+            "0x1000000000000000000000000000000000000001": code(TOKEN),
+            "0x1000000000000000000000000000000000000002": code(CALLER),
+        });
+        let request =
+            json!({"from": first_signer().address(), "to": to, "value": value, "data": data});
+        let call = CallRequest {
+            request: serde_json::from_value(request).unwrap(),
+            block: BlockParam::Latest,
+            state: Some(StateOverride::parse(&overrides.to_string()).unwrap()),
+            environment: None,
+        };
+        let mut simulation = Simulation::new(&context, &call).unwrap();
+        let gas = estimate_in(&mut simulation, &call.request, 50_000_000).unwrap();
+        let runs = simulation.runs;
+        // What was estimated suffices.
+        assert!(simulation.run(gas).unwrap().result.is_success());
+        (gas, runs)
+    }
+
+    #[test]
+    fn an_ordinary_call_is_estimated_in_at_most_four_runs() {
+        let transfer = estimated("0x00000000000000000000000000000000000000aa", "0x1", "0x");
+        assert_eq!(transfer, (21_000, 1));
+        let (gas, runs) =
+            estimated("0x1000000000000000000000000000000000000001", "0x0", "0xa9059cbb");
+        assert!(gas > 60_000, "two new slots: {gas}");
+        assert_eq!(runs, 2);
+        let (gas, runs) =
+            estimated("0x1000000000000000000000000000000000000002", "0x0", "0xa9059cbb");
+        assert!(gas > 80_000, "three new slots: {gas}");
+        assert!(runs <= 4, "{runs}");
+    }
 }
