@@ -44,4 +44,5 @@ pub use produce::{BlockAttributes, ProducedBlock};
 pub use rules::BlockRules;
 pub use scratch::Scratch;
 pub use state::{CodeCache, State};
+pub use verify::block_input;
 pub use witness::Witness;

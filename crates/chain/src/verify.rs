@@ -23,6 +23,21 @@ pub(crate) struct ExecutedBlock {
 }
 
 impl Chain {
+    /// Executes a block of the chain again on all workers, on the state that it started from, as when it came in. For
+    /// what its profile says; nothing is kept. While it runs, new blocks share the workers with it.
+    ///
+    /// # Errors
+    /// If its parent is not on the chain, or the state cannot be read.
+    pub fn execute_again(
+        &self,
+        block: &ChainBlock,
+    ) -> Result<heddle_parallel::ExecutedBlock, ChainError> {
+        let parent = self.state_before(block)?;
+        let rules = BlockRules::of(&self.spec, &block.header);
+        let executed = self.executor.execute(&rules, &parent, &block_input(&rules, block));
+        executed.map_err(ChainError::Execution)
+    }
+
     /// Executes a validated block without receipts on the state of its parent and checks all that
     /// its header says about the result.
     pub(crate) fn execute_and_verify<R: NodeReader<Error = StoreError>>(
@@ -33,12 +48,7 @@ impl Chain {
     ) -> Result<ExecutedBlock, ImportError> {
         let header = &block.header;
         let rules = BlockRules::of(&self.spec, header);
-        let input = BlockInput {
-            env: rules.evm_env(header),
-            ctx: block_context(header, &block.ommers, block.withdrawals.as_deref()),
-            transactions: &block.transactions,
-            invalid: InvalidTransactions::Reject,
-        };
+        let input = block_input(&rules, &block);
         let started = Instant::now();
         let executed = self.executor.execute(&rules, parent, &input)?;
         metrics::histogram!("chain_execute_seconds").record(started.elapsed());
@@ -61,6 +71,17 @@ impl Chain {
             trie,
             profile: Arc::new(executed.profile),
         })
+    }
+}
+
+/// A block as the executors take it.
+pub fn block_input<'a>(rules: &BlockRules<'_>, block: &'a ChainBlock) -> BlockInput<'a> {
+    let header = &block.header;
+    BlockInput {
+        env: rules.evm_env(header),
+        ctx: block_context(header, &block.ommers, block.withdrawals.as_deref()),
+        transactions: &block.transactions,
+        invalid: InvalidTransactions::Reject,
     }
 }
 

@@ -1,10 +1,12 @@
 //! Who truly depended on whom in a block, and what that allows any schedule at best.
 
-use crate::record::RecordedTransaction;
+use crate::record::{RecordedTransaction, Recording, record};
 use alloy_primitives::{
     Address,
     map::{AddressMap, HashMap, HashSet},
 };
+use heddle_chainspec::ChainSpec;
+use heddle_evm::{BlockInput, BlockOutput, ExecutionError, ParentState};
 use heddle_parallel::{Location, TxIndex};
 
 /// A read of what an earlier transaction of the block wrote.
@@ -64,6 +66,20 @@ pub struct HotLocation {
 }
 
 impl DependencyGraph {
+    /// Executes a block one transaction after the other and takes down who depends on whom; gives
+    /// the result as well, which is the reference executor's.
+    ///
+    /// # Errors
+    /// If the block cannot be executed.
+    pub fn record<P: ParentState>(
+        spec: &ChainSpec,
+        state: &P,
+        input: &BlockInput<'_>,
+    ) -> Result<(Self, BlockOutput), ExecutionError> {
+        let Recording { output, transactions } = record(spec, state, input, |_| {})?;
+        Ok((Self::new(&transactions, input.env.block_env.beneficiary), output))
+    }
+
     pub(crate) fn new(transactions: &[RecordedTransaction], beneficiary: Address) -> Self {
         let mut writers = HashMap::<Location, Vec<TxIndex>>::default();
         let mut wipes = AddressMap::<TxIndex>::default();

@@ -1,12 +1,11 @@
 //! One sequential run that takes down what every transaction reads and writes.
 
-use crate::flat_state::WatchedState;
 use alloy_consensus::Transaction as _;
 use alloy_evm::ToTxEnv;
 use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{
-    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, StateError,
+    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, StateError,
     TransactionError, build_receipt, complete_instructions,
 };
 use heddle_parallel::{Location, TxIndex};
@@ -51,10 +50,12 @@ pub(crate) struct Recording {
 }
 
 /// Runs a block as the reference executor does, one transaction after the other, and records.
-pub(crate) fn record(
+/// `enter` is told whose reads come next; `None`: the block's own.
+pub(crate) fn record<P: ParentState>(
     spec: &ChainSpec,
-    state: &WatchedState<'_>,
+    state: &P,
     input: &BlockInput<'_>,
+    enter: impl Fn(Option<TxIndex>),
 ) -> Result<Recording, ExecutionError> {
     let mut block = BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), state)?;
     let database = RecordingState { state: block.state_mut(), reads: Vec::new(), recording: false };
@@ -68,7 +69,7 @@ pub(crate) fn record(
     let mut receipts = Vec::with_capacity(input.transactions.len());
     let (mut gas_used, mut blob_gas_used) = (0, 0);
     for (index, transaction) in input.transactions.iter().enumerate() {
-        state.enter(Some(TxIndex(index as u32)));
+        enter(Some(TxIndex(index as u32)));
         let started = Instant::now();
         evm.ctx.journaled_state.database.recording = true;
         evm.set_tx(transaction.to_tx_env());
@@ -109,7 +110,7 @@ pub(crate) fn record(
         receipts.push(build_receipt(transaction.tx_type(), success, gas_used, logs, bloom));
         evm.ctx.journaled_state.database.state.commit(changes);
     }
-    state.enter(None);
+    enter(None);
     drop(evm);
     block.put_results(receipts, gas_used, blob_gas_used);
     Ok(Recording { output: block.finish()?, transactions })

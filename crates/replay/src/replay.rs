@@ -134,7 +134,7 @@ impl BlockReplay<'_> {
         let input = block_input(self.bundle, self.spec, &transactions);
         // Also warms the caches up for the runs that are timed.
         let watched = WatchedState::new(&self.bundle.state);
-        let recorded = record(self.spec, &watched, &input);
+        let recorded = record(self.spec, &watched, &input, |tx| watched.enter(tx));
         let missing = watched.into_missing();
         let measured = match self.measure(&input) {
             Ok(measured) => measured,

@@ -32,6 +32,8 @@ pub enum Namespace {
     Ots,
     /// The one method of Erigon's that Otterscan asks.
     Erigon,
+    /// What parallel execution tells of blocks.
+    Heddle,
     /// Blocks out of given transactions, for test suites: they may become the head.
     Testing,
     /// `personal_sign`, with the development keys only.
@@ -42,7 +44,7 @@ pub enum Namespace {
 
 impl Namespace {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Eth,
         Self::Net,
         Self::Web3,
@@ -51,6 +53,7 @@ impl Namespace {
         Self::Trace,
         Self::Ots,
         Self::Erigon,
+        Self::Heddle,
         Self::Testing,
         Self::Personal,
         Self::Evm,
@@ -67,6 +70,7 @@ impl Namespace {
             Self::Trace => "trace",
             Self::Ots => "ots",
             Self::Erigon => "erigon",
+            Self::Heddle => "heddle",
             Self::Testing => "testing",
             Self::Personal => "personal",
             Self::Evm => "evm",
@@ -207,6 +211,14 @@ pub struct RpcLimits {
     pub trace_bytes_max: usize,
     /// Most blocks that `trace_filter` may span.
     pub trace_filter_blocks_max: u64,
+    /// Most blocks that `heddle_getHotLocations` goes through.
+    pub hot_blocks_max: u64,
+    /// Most locations that it names.
+    pub hot_locations_max: usize,
+    /// Most transactions that `heddle_predictConflicts` looks at, those that are pending included.
+    pub predicted_max: usize,
+    /// Most gas that the transactions which it is asked about may use together, by their gas limits.
+    pub predicted_gas_max: u64,
     /// How many tracing requests compute at once, apart from the other expensive methods.
     pub traces_max: usize,
     /// How many more may wait for their turn; beyond, the answer is "busy".
@@ -252,6 +264,10 @@ impl Default for RpcLimits {
             trace_time_max: Duration::from_secs(60),
             trace_bytes_max: 256 * 1024 * 1024,
             trace_filter_blocks_max: 1_000,
+            hot_blocks_max: 256,
+            hot_locations_max: 100,
+            predicted_max: 1_000,
+            predicted_gas_max: 500_000_000,
             // Half of the cores, so that traces never keep the others from running blocks and calls.
             traces_max: std::thread::available_parallelism()
                 .map_or(1, |cores| (cores.get() / 2).max(1)),

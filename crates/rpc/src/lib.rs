@@ -29,6 +29,7 @@ mod errors;
 mod estimate;
 mod fees;
 mod filters;
+mod heddle;
 mod http;
 mod ipc;
 mod logs;

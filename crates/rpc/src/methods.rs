@@ -2,6 +2,7 @@
 
 mod beyond;
 mod dev;
+mod heddle;
 mod traces;
 
 use std::{collections::BTreeMap, future::Future, sync::Arc};
@@ -45,6 +46,7 @@ pub(crate) fn module(
     table.raw()?;
     table.traces()?;
     table.beyond()?;
+    table.heddle()?;
     table.testing()?;
     table.steering()?;
     Ok(table.module)

@@ -26,7 +26,7 @@ async fn queries_over_many_blocks_find_everything_and_take_little_time() {
     let server = start(dev_config()).await;
     let mut client = Http::connect(server.local_addr());
     client.result("evm_setAutomine", &json!([false]));
-    let mut send = |client: &mut Http, to: &Value, data: &str| {
+    let send = |client: &mut Http, to: &Value, data: &str| {
         let transaction = json!({"from": ALICE, "to": to, "data": data, "gas": "0x50000"});
         let hash = client.result("eth_sendTransaction", &json!([transaction]));
         client.result("evm_mine", &json!([]));

@@ -2,7 +2,7 @@
 //! hashes of the blocks.
 
 mod block;
-mod transaction;
+pub(crate) mod transaction;
 mod transfers;
 
 use alloy_eips::eip4895::Withdrawal;

@@ -11,7 +11,7 @@ use heddle_evm::{RecoveredTransaction, Transaction};
 
 /// The transaction that a call with nonce and gas filled in stands for, of the type that geth would give it, with a
 /// signature of zeros.
-pub(super) fn unsigned(request: &TransactionRequest, chain_id: u64) -> RecoveredTransaction {
+pub(crate) fn unsigned(request: &TransactionRequest, chain_id: u64) -> RecoveredTransaction {
     let signature = Signature::new(U256::ZERO, U256::ZERO, false);
     let nonce = request.nonce.unwrap_or_default();
     let gas_limit = request.gas.unwrap_or_default();
