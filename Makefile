@@ -9,7 +9,7 @@ BUNDLES ?= $(HEDDLE_FIXTURES)/mainnet
 
 .DEFAULT_GOAL := help
 DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
-.PHONY: help run test test-fast test-rust test-model test-clients conformance bench replay lint fmt fixtures contracts clients
+.PHONY: help run test test-fast test-rust test-model test-clients conformance bench replay simulation lint fmt fixtures contracts clients
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ bench: clients ## Measures sequential against parallel execution
 replay: fixtures ## Replays historical blocks: make replay [BUNDLES=DIR] [ARGS="--json --report out.html"]
 	$(CARGO) build --release --locked --bin heddle
 	$${CARGO_TARGET_DIR:-target}/release/heddle replay --repeat 5 $(ARGS) $(BUNDLES)
+
+simulation: fixtures ## Holds the simulated against the measured parallel times of historical blocks; wants a quiet machine
+	$(CARGO) build --release --locked --bin heddle
+	$${CARGO_TARGET_DIR:-target}/release/heddle replay --repeat 9 --check-simulation $(ARGS) $(BUNDLES)
 
 lint: ## Checks formatting and lints
 	$(CARGO) fmt --all --check

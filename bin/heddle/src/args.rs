@@ -94,6 +94,15 @@ pub(crate) struct Replay {
     /// Writes a page to look at: timelines, conflicts, simulated scale.
     #[arg(long, value_name = "OUT.html")]
     pub(crate) report: Option<PathBuf>,
+    /// Simulates 1 to 64 workers from measured times and the true dependencies, beside the bound
+    /// that the critical path sets, and says how near the simulation comes to the clock.
+    #[arg(long, conflicts_with = "save")]
+    pub(crate) simulate: bool,
+    /// As --simulate, and fails unless the simulation is within 15 % of the measured time for the
+    /// median and three quarters of the blocks that take 1 ms and more. For a machine with nothing
+    /// else to do.
+    #[arg(long, conflicts_with = "save")]
+    pub(crate) check_simulation: bool,
     /// The chain's genesis file, for bundles of chains other than Ethereum mainnet.
     #[arg(long, value_name = "FILE")]
     pub(crate) genesis: Option<PathBuf>,
@@ -145,6 +154,10 @@ pub(crate) struct Bench {
     /// of its own.
     #[arg(long)]
     pub(crate) memory: bool,
+    /// Also simulates 1 to 64 workers, beside the bound that the critical path sets, and says how
+    /// much of the bound was reached.
+    #[arg(long, conflicts_with = "cold_read_us")]
+    pub(crate) scale: bool,
     /// One JSON object a line instead of a table.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,9 +1,13 @@
 //! `heddle bench`
 
-use crate::args::{Bench, MemorySide};
+use crate::{
+    args::{Bench, MemorySide},
+    replay::print_curve,
+};
 use anyhow::{Context, bail};
 use heddle_node::workers_by_default;
 use heddle_parallel::ParallelExecutor;
+use heddle_replay::{DependencyGraph, Scale, ScaleLine, ScalePoint};
 use heddle_workload::{
     ColdRead, MeasureOptions, Measurement, MemoryUse, Side, Workload, WorkloadKind,
     WorkloadOptions, measure,
@@ -54,6 +58,18 @@ struct Row {
     measured: Measurement,
     #[serde(flatten)]
     memory: Option<Memory>,
+    #[serde(flatten)]
+    scale: Option<Scaled>,
+}
+
+/// What the dependencies allow, how much of it was reached, and what more workers would do.
+#[derive(Debug, Serialize)]
+struct Scaled {
+    /// `min(workers, total / critical path)` by measured time.
+    bound: f64,
+    /// The measured speed-up over that.
+    bound_share: f64,
+    simulation: ScaleLine,
 }
 
 /// What a run added to the process's memory at most, in bytes.
@@ -78,12 +94,30 @@ fn bench_one(
     progress.set_message(format!("{kind}: measuring"));
     progress.tick();
     let measured = measure(&workload, executor, options)?;
+    progress.set_message(format!("{kind}: simulating"));
+    progress.tick();
+    let scale = args.scale.then(|| scale(&workload, executor, &measured)).transpose()?;
     drop(workload);
     progress.set_message(format!("{kind}: measuring memory"));
     progress.tick();
     let memory = if args.memory { Some(memory(args, kind)?) } else { None };
     progress.finish_and_clear();
-    Ok(Row { measured, memory })
+    Ok(Row { measured, memory, scale })
+}
+
+fn scale(
+    workload: &Workload,
+    executor: &ParallelExecutor,
+    measured: &Measurement,
+) -> anyhow::Result<Scaled> {
+    let single = ParallelExecutor::new(1).context("cannot start a worker")?;
+    let (spec, state, input) = (&workload.spec, &workload.state, workload.input());
+    let (graph, _) = DependencyGraph::record(spec, state, &input)?;
+    let executors = [&single, executor];
+    let scale = Scale::measure(spec, state, &input, &graph, executors, measured.repeat)?;
+    let simulation = scale.line();
+    let bound = simulation.bound(measured.workers);
+    Ok(Scaled { bound, bound_share: measured.speedup / bound, simulation })
 }
 
 fn set_up(args: &Bench, kind: WorkloadKind) -> anyhow::Result<Workload> {
@@ -177,7 +211,7 @@ fn print_head(args: &Bench, cold_read: Option<ColdRead>) {
     println!();
 }
 
-fn print_row(Row { measured, memory }: &Row) {
+fn print_row(Row { measured, memory, scale }: &Row) {
     print!(
         "{:<13} {:>7} {:>6.0} {:>7} {:>9.1} {:>13.1} {:>11.1} {:>7.2}x {:>8.2}x {:>9} {:>9} {:>8.0}",
         measured.workload,
@@ -203,4 +237,17 @@ fn print_row(Row { measured, memory }: &Row) {
         );
     }
     println!("{}", if measured.identical { "" } else { "  RESULTS DIFFER" });
+    if let Some(Scaled { bound, bound_share, simulation }) = scale {
+        println!(
+            "{:.2}x of at most {bound:.2}x: {:.0} % of the bound; simulated on {} worker(s) \
+             {:.1} ms, measured then {:.1} ms",
+            measured.speedup,
+            bound_share * 100.0,
+            simulation.simulated.workers,
+            simulation.simulated.elapsed_ms,
+            simulation.measured_ms,
+        );
+        print_curve(&ScalePoint::curve([(measured.sequential_ms, simulation)]));
+        println!();
+    }
 }

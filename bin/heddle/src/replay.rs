@@ -4,8 +4,8 @@ use crate::args::Replay;
 use anyhow::{Context, bail};
 use heddle_node::{ChainSource, ChainSpec, workers_by_default};
 use heddle_replay::{
-    BlockLine, BlockReport, Bundle, BundleFetcher, HtmlReport, ReplayOptions, Replayer, Summary,
-    find_bundles,
+    BlockLine, BlockReport, Bundle, BundleFetcher, HtmlReport, ReplayOptions, Replayer, ScaleLine,
+    ScalePoint, SimulationCheck, Summary, find_bundles,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{ops::RangeInclusive, path::Path};
@@ -103,13 +103,14 @@ impl<'a> Run<'a> {
             repeat: usize::from(args.repeat),
             strict: args.strict,
             analyse: args.report.is_some(),
+            simulate: args.simulate || args.check_simulation || args.report.is_some(),
         };
         let mut replayer = Replayer::new(options)?;
         if let Some(spec) = given_rules(args)? {
             replayer = replayer.with_chain(spec);
         }
         if !args.json {
-            print_head();
+            print_head(options.simulate);
         }
         let html = args.report.as_ref().map(|_| HtmlReport::new(&options));
         Ok(Self { args, replayer, html, lines: Vec::new() })
@@ -131,6 +132,7 @@ impl<'a> Run<'a> {
             println!("{}", serde_json::to_string(&summary)?);
         } else {
             print_summary(&summary);
+            print_simulation(&self.lines, &summary);
         }
         if let (Some(html), Some(path)) = (&self.html, &self.args.report) {
             html.write(path)?;
@@ -139,6 +141,10 @@ impl<'a> Run<'a> {
         let Summary { verified, blocks, .. } = summary;
         if verified < blocks {
             bail!("{} of {blocks} blocks did not verify", blocks - verified);
+        }
+        let holds = summary.simulation.as_ref().is_some_and(SimulationCheck::holds);
+        if self.args.check_simulation && !holds {
+            bail!("the simulation is too far from the measured times");
         }
         Ok(())
     }
@@ -161,8 +167,8 @@ fn print_block(args: &Replay, report: &BlockReport) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_head() {
-    println!(
+fn print_head(simulate: bool) {
+    print!(
         "{:>9} {:<14} {:>5} {:>11} {:>8} {:>13} {:>11} {:>8} {:>7} {:>9} {:>6}",
         "block",
         "fork",
@@ -176,13 +182,14 @@ fn print_head() {
         "conflicts",
         "again"
     );
+    println!("{}", if simulate { "  simulated ms      off" } else { "" });
 }
 
 fn print_row(line: &BlockLine) {
     let time = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
     let ratio =
         |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}x"));
-    println!(
+    print!(
         "{:>9} {:<14} {:>5} {:>11} {:>8} {:>13} {:>11} {:>8} {:>7} {:>9} {:>6}",
         line.number,
         line.spec,
@@ -196,6 +203,12 @@ fn print_row(line: &BlockLine) {
         line.conflicts,
         line.reexecutions,
     );
+    match &line.simulation {
+        Some(ScaleLine { simulated, deviation, .. }) => {
+            println!(" {:>13.2} {:>+6.0} %", simulated.elapsed_ms, deviation * 100.0);
+        }
+        None => println!(),
+    }
 }
 
 fn print_summary(summary: &Summary) {
@@ -215,4 +228,32 @@ fn print_summary(summary: &Summary) {
         ratio(summary.speedup_min),
         ratio(summary.speedup_max),
     );
+}
+
+fn print_simulation(lines: &[BlockLine], summary: &Summary) {
+    let Some(check) = &summary.simulation else { return };
+    let workers = lines.first().map_or(0, |line| line.workers);
+    println!();
+    println!(
+        "simulated on {workers} worker(s): {} of {} blocks of {} ms and more within {:.0} % of the \
+         measured time, median {:.1} %",
+        check.within,
+        check.blocks,
+        SimulationCheck::SEQUENTIAL_MS_MIN,
+        SimulationCheck::DEVIATION_MAX * 100.0,
+        check.median_deviation.unwrap_or_default() * 100.0
+    );
+    let blocks = lines.iter().filter_map(|line| line.sequential_ms.zip(line.simulation.as_ref()));
+    print_curve(&ScalePoint::curve(blocks));
+}
+
+/// The simulated curve beside its bound.
+pub(crate) fn print_curve(points: &[ScalePoint]) {
+    let row = |title: &str, cell: &dyn Fn(&ScalePoint) -> String| {
+        let cells: String = points.iter().map(|point| format!(" {:>8}", cell(point))).collect();
+        println!("{title:<20}{cells}");
+    };
+    row("workers, simulated", &|point| point.workers.to_string());
+    row("speed-up, simulated", &|point| format!("{:.2}x", point.simulated_speedup));
+    row("bound", &|point| format!("{:.2}x", point.bound));
 }

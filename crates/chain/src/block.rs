@@ -1,7 +1,9 @@
 //! A block with everything known about it.
 
 use alloy_consensus::{
-    BlockBody, Header, Sealed, crypto::RecoveryError, transaction::SignerRecoverable,
+    BlockBody, Header, Sealed,
+    crypto::RecoveryError,
+    transaction::{SignerRecoverable, TransactionInfo},
 };
 use alloy_eips::eip4895::{Withdrawal, Withdrawals};
 use alloy_primitives::{B256, Bytes, U256};
@@ -42,6 +44,18 @@ impl ChainBlock {
             Self { header, transactions, ommers, withdrawals, receipts, total_difficulty, size: 0 };
         block.size = block.to_block().length();
         block
+    }
+
+    /// Where the transaction at `index` is, for those who show it.
+    pub fn transaction_info(&self, index: usize) -> TransactionInfo {
+        TransactionInfo {
+            hash: self.transactions.get(index).map(|transaction| *transaction.inner().tx_hash()),
+            index: Some(index as u64),
+            block_hash: Some(self.hash()),
+            block_number: Some(self.number()),
+            base_fee: self.header.base_fee_per_gas,
+            block_timestamp: Some(self.header.timestamp),
+        }
     }
 
     /// A block that is not on the chain, with the senders its signatures tell, and without receipts.

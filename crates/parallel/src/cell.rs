@@ -40,7 +40,7 @@ pub(crate) enum AccountWrite {
 
 /// Whether a plain payment to an account runs no code there and cannot overflow its balance,
 /// however many more of them a block holds.
-pub(crate) fn takes_credit(account: &AccountValue) -> bool {
+pub fn takes_credit(account: &Option<AccountState>) -> bool {
     account.is_none_or(|account| {
         account.code_hash == KECCAK256_EMPTY && account.balance < CREDITED_BALANCE_MAX
     })

@@ -203,6 +203,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         let mut stretch = Stretch::new(id);
         let mut look_ahead = false;
         let mut backoff = Backoff::default();
+        desk.log.begin(self.nanoseconds());
         loop {
             if cancelled() {
                 self.stop();
@@ -210,18 +211,35 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             if stretch.is_empty() {
                 desk.log.pause();
             }
-            match self.scheduler.next(&mut stretch, std::mem::take(&mut look_ahead), &mut backoff) {
-                Task::Finished => return desk.log,
-                Task::Run(tx) => self.run(tx, &mut desk),
-                Task::Check(tx) => self.check(tx, &mut desk),
+            let task = self.scheduler.next(&mut stretch, std::mem::take(&mut look_ahead));
+            let Some(task) = task else {
+                desk.log.wait(|| self.nanoseconds());
+                backoff.pause();
+                continue;
+            };
+            match task {
+                Task::Finished => {
+                    desk.log.finish(self.nanoseconds());
+                    return desk.log;
+                }
+                Task::Run(tx) => {
+                    desk.log.go_on(|| self.nanoseconds());
+                    self.run(tx, &mut desk);
+                }
+                Task::Check(tx) => {
+                    desk.log.go_on(|| self.nanoseconds());
+                    self.check(tx, &mut desk);
+                }
                 Task::Commit => match self.committed.try_lock() {
                     Some(guard) => {
+                        desk.log.go_on(|| self.nanoseconds());
                         if let Some(stale) = self.commit_prefix(guard, &mut desk) {
                             self.run(stale, &mut desk);
                         }
                     }
                     None => {
                         look_ahead = true;
+                        desk.log.wait(|| self.nanoseconds());
                         backoff.pause();
                     }
                 },

@@ -58,15 +58,17 @@ const PREDECESSORS_MAX: usize = 32;
 
 /// A block's transactions before they run. Work is counted in units of a plain payment.
 #[derive(Debug)]
-pub(crate) struct BlockForecast {
-    pub(crate) transactions: Vec<Forecast>,
+pub struct BlockForecast {
+    /// Each of them.
+    pub transactions: Vec<Forecast>,
     /// What the transactions have to wait for, see [`Forecast::predecessors`].
-    pub(crate) predecessors: Vec<TxIndex>,
-    /// Work of all transactions, and of those that are payments.
-    work: u64,
-    payments: u64,
+    pub predecessors: Vec<TxIndex>,
+    /// Work of all transactions.
+    pub work: u64,
+    /// Work of those that are payments.
+    pub payments: u64,
     /// Work of the heaviest chain of transactions that have to wait for each other.
-    chain_work: u64,
+    pub chain_work: u64,
 }
 
 /// Gas of a call that counts as much as a plain payment: less than a payment's, because the EVM
@@ -90,7 +92,7 @@ impl std::fmt::Display for BlockForecast {
 
 impl BlockForecast {
     /// `hints` are those of the first transactions; there may be none.
-    pub(crate) fn of(transactions: &[RecoveredTransaction], hints: &[AccessHint]) -> Self {
+    pub fn of(transactions: &[RecoveredTransaction], hints: &[AccessHint]) -> Self {
         let mut senders =
             AddressMap::<TxIndex>::with_capacity_and_hasher(transactions.len(), Default::default());
         let mut writers = Writers::default();
@@ -141,12 +143,12 @@ impl BlockForecast {
     }
 
     /// Whether more than one worker may make the block faster, if reading state takes no time.
-    pub(crate) fn can_gain(&self) -> bool {
+    pub fn can_gain(&self) -> bool {
         self.work > WORK_ALONE_MAX && !self.is_chain() && !self.is_payments()
     }
 
     /// For a block that one worker begins, because [`Self::can_gain`] says so: when to think again.
-    pub(crate) fn pace(&self) -> Pace<'_> {
+    pub fn pace(&self) -> Pace<'_> {
         Pace { forecast: self, work_done: 0, work_left: self.work, began_ns: None }
     }
 }
@@ -204,7 +206,7 @@ impl Writers {
 
 /// How fast one worker gets on.
 #[derive(Debug)]
-pub(crate) struct Pace<'f> {
+pub struct Pace<'f> {
     forecast: &'f BlockForecast,
     work_done: u64,
     work_left: u64,
@@ -221,7 +223,7 @@ const LEFT_MIN_NS: u64 = 1_000_000;
 
 impl Pace<'_> {
     /// Whether all workers should go on after `tx`, which ended at this time.
-    pub(crate) fn is_slow(&mut self, tx: TxIndex, now_ns: u64) -> bool {
+    pub fn is_slow(&mut self, tx: TxIndex, now_ns: u64) -> bool {
         let forecasts = &self.forecast.transactions;
         let work = u64::from(forecasts[tx.as_usize()].work);
         let Some(began_ns) = self.began_ns else {

@@ -41,4 +41,16 @@ mod model;
 pub use executor::{Cancellation, ExecutedBlock, Execution, ParallelExecutor};
 pub use forecast::AccessHint;
 pub use location::{Incarnation, Location, TxIndex};
-pub use profile::{Conflict, Ending, LocationConflicts, Profile, Span};
+pub use profile::{Conflict, Ending, LocationConflicts, Profile, Span, WorkerTimes};
+
+/// The policy by itself, for those who simulate it: what is known of a block before it runs, who
+/// does what next, and how often a run looks whether it still makes sense.
+pub mod scheduling {
+    pub use crate::{
+        cell::takes_credit,
+        forecast::{BlockForecast, Pace},
+        payment::{Payment, PaymentRules},
+        scheduler::{Forecast, PATIENCE, Plan, Scheduler, Stretch, Task},
+        worker::{JUMPS_UNWATCHED, READS_UNWATCHED},
+    };
+}

@@ -16,7 +16,7 @@ use revm::{context::Cfg, handler::EthPrecompiles, primitives::hardfork::SpecId};
 
 /// What a block's rules make of plain payments.
 #[derive(Debug)]
-pub(crate) struct PaymentRules {
+pub struct PaymentRules {
     spec: SpecId,
     chain_id: u64,
     base_fee: u128,
@@ -27,9 +27,11 @@ pub(crate) struct PaymentRules {
 
 /// A payment that is valid if its payer can pay and its payee has no code.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Payment {
-    pub(crate) payer: Address,
-    pub(crate) payee: Address,
+pub struct Payment {
+    /// Who pays.
+    pub payer: Address,
+    /// Who gets it.
+    pub payee: Address,
     pub(crate) value: U256,
     /// Gas that it uses.
     pub(crate) gas: u64,
@@ -44,7 +46,7 @@ pub(crate) struct Payment {
 impl PaymentRules {
     /// `None` where payments are not that simple: where the caller has switched off some of the
     /// protocol's checks.
-    pub(crate) fn new(env: &EvmEnv) -> Option<Self> {
+    pub fn new(env: &EvmEnv) -> Option<Self> {
         let (cfg, block) = (&env.cfg_env, &env.block_env);
         let spec = cfg.spec;
         let strict = cfg.tx_chain_id_check()
@@ -74,7 +76,7 @@ impl PaymentRules {
 
     /// The transaction as a payment, if it is a plain one and nothing but the state can stand
     /// against it.
-    pub(crate) fn payment(&self, transaction: &RecoveredTransaction) -> Option<Payment> {
+    pub fn payment(&self, transaction: &RecoveredTransaction) -> Option<Payment> {
         let tx = transaction.inner();
         let bare = match tx {
             Transaction::Legacy(_) => true,

@@ -56,6 +56,19 @@ pub struct LocationConflicts {
     pub transactions: Vec<TxIndex>,
 }
 
+/// How long a worker was there, in nanoseconds from the start of the block's transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerTimes {
+    /// Who, from zero.
+    pub worker: usize,
+    /// When it began to look for work.
+    pub began_ns: u64,
+    /// When there was none left.
+    pub ended_ns: u64,
+    /// How long it had nothing to do in between.
+    pub waited_ns: u64,
+}
+
 /// What one worker wrote down; merged into a [`Profile`] when the block is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WorkerLog {
@@ -67,11 +80,45 @@ pub(crate) struct WorkerLog {
     /// Whether a run begins when the one before ended: asking the clock is a good part of what a
     /// plain payment costs.
     goes_on: bool,
+    /// Since when it has had nothing to do.
+    waits_since: Option<u64>,
+    times: WorkerTimes,
 }
 
 impl WorkerLog {
     pub(crate) const fn new(worker: usize) -> Self {
-        Self { worker, spans: Vec::new(), conflicts: Vec::new(), started_ns: 0, goes_on: false }
+        Self {
+            worker,
+            spans: Vec::new(),
+            conflicts: Vec::new(),
+            started_ns: 0,
+            goes_on: false,
+            waits_since: None,
+            times: WorkerTimes { worker, began_ns: 0, ended_ns: 0, waited_ns: 0 },
+        }
+    }
+
+    /// The worker begins to look for work.
+    pub(crate) const fn begin(&mut self, now_ns: u64) {
+        self.times.began_ns = now_ns;
+    }
+
+    /// There is nothing to do.
+    pub(crate) fn wait(&mut self, now_ns: impl FnOnce() -> u64) {
+        self.waits_since.get_or_insert_with(now_ns);
+    }
+
+    /// There is something to do, again perhaps.
+    pub(crate) fn go_on(&mut self, now_ns: impl FnOnce() -> u64) {
+        if let Some(since) = self.waits_since.take() {
+            self.times.waited_ns += now_ns().saturating_sub(since);
+        }
+    }
+
+    /// There will not be anything to do any more.
+    pub(crate) fn finish(&mut self, now_ns: u64) {
+        self.go_on(|| now_ns);
+        self.times.ended_ns = now_ns;
     }
 
     pub(crate) const fn worker(&self) -> usize {
@@ -141,6 +188,12 @@ impl Profile {
         let mut spans: Vec<_> = self.unordered_spans().copied().collect();
         spans.sort_unstable_by_key(|span| span.start_ns);
         spans
+    }
+
+    /// When each worker was there, in the order in which they began; the first one up to three
+    /// times, if it began or ended the block alone.
+    pub fn worker_times(&self) -> impl Iterator<Item = WorkerTimes> {
+        self.logs.iter().map(|log| log.times)
     }
 
     /// Runs to the end beyond the first one of each transaction.

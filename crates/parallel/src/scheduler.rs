@@ -33,7 +33,7 @@
 
 use crate::{
     location::TxIndex,
-    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Backoff, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
 use crossbeam_utils::CachePadded;
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
@@ -63,7 +63,7 @@ const COMMITTED: u8 = Status::Committed as u8;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Task {
+pub enum Task {
     /// Run it: it is this worker's now.
     Run(TxIndex),
     /// See whether its reads still hold: it is this worker's now.
@@ -76,26 +76,28 @@ pub(crate) enum Task {
 
 /// What is known about a transaction before it runs.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Forecast {
+pub struct Forecast {
     /// Where in [`Plan::predecessors`] the earlier transactions are that it probably has to wait
     /// for, and how many: the last one of the same sender, and writers of what it reads.
-    pub(crate) predecessors: (u32, u8),
+    pub predecessors: (u32, u8),
     /// About how much there is to do, in units of a plain payment.
-    pub(crate) work: u8,
+    pub work: u8,
 }
 
 /// What a scheduler is to do.
 #[derive(Debug)]
-pub(crate) struct Plan<'f> {
+pub struct Plan<'f> {
     /// Of all transactions.
-    pub(crate) forecasts: &'f [Forecast],
-    pub(crate) predecessors: &'f [TxIndex],
+    pub forecasts: &'f [Forecast],
+    /// See [`Forecast::predecessors`].
+    pub predecessors: &'f [TxIndex],
     /// The first one to run; those before it are committed.
-    pub(crate) first: TxIndex,
-    pub(crate) workers: usize,
+    pub first: TxIndex,
+    /// How many share the work.
+    pub workers: usize,
     /// Length of going alone at which running ahead is given up for the rest of the block; with
     /// zero that is so at the first conflict.
-    pub(crate) patience: usize,
+    pub patience: usize,
 }
 
 #[derive(Debug)]
@@ -114,13 +116,14 @@ struct Tx {
 
 /// The transactions that a worker has taken and not looked at yet.
 #[derive(Debug)]
-pub(crate) struct Stretch {
+pub struct Stretch {
     pub(crate) worker: usize,
     left: Range<usize>,
 }
 
 impl Stretch {
-    pub(crate) const fn new(worker: usize) -> Self {
+    /// None yet, for this worker.
+    pub const fn new(worker: usize) -> Self {
         Self { worker, left: 0..0 }
     }
 
@@ -129,8 +132,10 @@ impl Stretch {
     }
 }
 
+/// The state of a block's transactions, and who is to do what next. It knows nothing of what they
+/// are; the engine runs the EVM with it, simulations a clock.
 #[derive(Debug)]
-pub(crate) struct Scheduler {
+pub struct Scheduler {
     txs: Vec<Tx>,
     predecessors: Vec<TxIndex>,
     head: CachePadded<AtomicUsize>,
@@ -173,10 +178,11 @@ const ALONE_MIN: usize = 64;
 const ALONE_MAX: usize = 4_096;
 /// The usual `patience`: a block that had to be run by one worker for so long in several pieces
 /// is one chain.
-pub(crate) const PATIENCE: usize = 512;
+pub const PATIENCE: usize = 512;
 
 impl Scheduler {
-    pub(crate) fn new(plan: &Plan<'_>) -> Self {
+    /// For the transactions of a block that are not committed yet.
+    pub fn new(plan: &Plan<'_>) -> Self {
         let first = plan.first.as_usize();
         let tx = |(index, forecast): (usize, &Forecast)| Tx {
             status: AtomicU8::new(if index < first { COMMITTED } else { PENDING }),
@@ -232,13 +238,13 @@ impl Scheduler {
     }
 
     /// The first transaction that is not committed; `None` when all are.
-    pub(crate) fn head(&self) -> Option<TxIndex> {
+    pub fn head(&self) -> Option<TxIndex> {
         let head = self.head.load(Ordering::Acquire);
         (head < self.txs.len()).then_some(TxIndex(head as u32))
     }
 
     /// Everything below this is committed.
-    pub(crate) fn committed_below(&self) -> TxIndex {
+    pub fn committed_below(&self) -> TxIndex {
         TxIndex(self.head.load(Ordering::Acquire) as u32)
     }
 
@@ -251,48 +257,37 @@ impl Scheduler {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// The next thing to do; waits until there is one. `look_ahead` asks for a task that is not
+    /// The next thing to do, if there is anything just now. `look_ahead` asks for a task that is not
     /// `Commit`, for a worker that found the commit lock taken.
-    pub(crate) fn next(
-        &self,
-        stretch: &mut Stretch,
-        look_ahead: bool,
-        backoff: &mut Backoff,
-    ) -> Task {
-        loop {
-            if self.stopped() {
-                return Task::Finished;
-            }
-            // First of all, and without a look at the head, which changes all the time.
-            if let Some(task) = self.next_of(stretch) {
-                return task;
-            }
-            let Some(head) = self.head() else { return Task::Finished };
-            if self.stands_aside(stretch.worker, head) {
-                backoff.pause();
-                continue;
-            }
-            match self.status(head) {
-                PENDING if self.claim(head, PENDING) => return Task::Run(head),
-                EXECUTED if !look_ahead && self.commits(stretch.worker, head) => {
-                    return Task::Commit;
-                }
-                _ => {}
-            }
-            if let Some(task) = self.next_ahead(stretch) {
-                return task;
-            }
-            if !look_ahead && self.status(head) == EXECUTED {
-                return Task::Commit;
-            }
-            if let Some(task) = self.next_check(head) {
-                return task;
-            }
-            if look_ahead {
-                return Task::Commit;
-            }
-            backoff.pause();
+    pub fn next(&self, stretch: &mut Stretch, look_ahead: bool) -> Option<Task> {
+        if self.stopped() {
+            return Some(Task::Finished);
         }
+        // First of all, and without a look at the head, which changes all the time.
+        if let Some(task) = self.next_of(stretch) {
+            return Some(task);
+        }
+        let Some(head) = self.head() else { return Some(Task::Finished) };
+        if self.stands_aside(stretch.worker, head) {
+            return None;
+        }
+        match self.status(head) {
+            PENDING if self.claim(head, PENDING) => return Some(Task::Run(head)),
+            EXECUTED if !look_ahead && self.commits(stretch.worker, head) => {
+                return Some(Task::Commit);
+            }
+            _ => {}
+        }
+        if let Some(task) = self.next_ahead(stretch) {
+            return Some(task);
+        }
+        if !look_ahead && self.status(head) == EXECUTED {
+            return Some(Task::Commit);
+        }
+        if let Some(task) = self.next_check(head) {
+            return Some(task);
+        }
+        look_ahead.then_some(Task::Commit)
     }
 
     /// Whether a worker that has other things to do should commit `tx`, which is executed. Who ran
@@ -304,13 +299,13 @@ impl Scheduler {
     }
 
     /// Takes down that the reads of `tx` had gone stale.
-    pub(crate) fn conflict(&self, tx: TxIndex) {
+    pub fn conflict(&self, tx: TxIndex) {
         self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
     }
 
     /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
     /// lock. Whether the block goes on here; if not, see [`Self::abandoned`].
-    pub(crate) fn conflict_at_head(&self, tx: TxIndex, worker: usize) -> bool {
+    pub fn conflict_at_head(&self, tx: TxIndex, worker: usize) -> bool {
         let cost = self.cost.load(Ordering::Relaxed) + CONFLICT_COST;
         if cost < COST_MAX && self.patience > 0 {
             self.cost.store(cost, Ordering::Relaxed);
@@ -339,7 +334,7 @@ impl Scheduler {
 
     /// Whether all workers were stopped because the rest of the block, from the head on, is better
     /// run in order.
-    pub(crate) fn abandoned(&self) -> bool {
+    pub fn abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
 
@@ -454,13 +449,13 @@ impl Scheduler {
     }
 
     /// Begins a run; gives the number of runs before it.
-    pub(crate) fn begin(&self, tx: TxIndex, worker: usize) -> u32 {
+    pub fn begin(&self, tx: TxIndex, worker: usize) -> u32 {
         self.txs[tx.as_usize()].runner.store(worker as u32, Ordering::Relaxed);
         self.txs[tx.as_usize()].runs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Gives `tx` back until `other` is executed.
-    pub(crate) fn wait_for(&self, tx: TxIndex, other: TxIndex) {
+    pub fn wait_for(&self, tx: TxIndex, other: TxIndex) {
         self.waits.fetch_add(1, Ordering::SeqCst);
         let mut dependents = self.txs[other.as_usize()].dependents.lock();
         self.set(tx, Status::Pending);
@@ -475,12 +470,12 @@ impl Scheduler {
     }
 
     /// Gives `tx` back until it is the head.
-    pub(crate) fn wait_for_head(&self, tx: TxIndex) {
+    pub fn wait_for_head(&self, tx: TxIndex) {
         self.set(tx, Status::Pending);
     }
 
     /// Counts a write set that `worker` published.
-    pub(crate) fn published(&self, worker: usize) {
+    pub fn published(&self, worker: usize) {
         let changes = &self.changes[worker];
         // Nobody else writes this count.
         changes.store(changes.load(Ordering::Relaxed) + 1, Ordering::Release);
@@ -491,7 +486,7 @@ impl Scheduler {
     }
 
     /// `tx` has run and its writes are published.
-    pub(crate) fn executed(&self, tx: TxIndex) {
+    pub fn executed(&self, tx: TxIndex) {
         self.txs[tx.as_usize()].status.store(EXECUTED, Ordering::SeqCst);
         self.wake_dependents(tx);
     }
@@ -508,18 +503,18 @@ impl Scheduler {
 
     /// The head, if it is executed and so can be committed. Only under the commit lock. It counts
     /// as executed for those who would wait for it: a commit wakes nobody.
-    pub(crate) fn executed_head(&self) -> Option<TxIndex> {
+    pub fn executed_head(&self) -> Option<TxIndex> {
         self.head().filter(|head| self.change(*head, EXECUTED, COMMITTING))
     }
 
     /// As [`Self::executed_head`], if `worker` should commit it.
-    pub(crate) fn own_executed_head(&self, worker: usize) -> Option<TxIndex> {
+    pub fn own_executed_head(&self, worker: usize) -> Option<TxIndex> {
         let head = self.head()?;
         (self.commits(worker, head) && self.change(head, EXECUTED, COMMITTING)).then_some(head)
     }
 
     /// Commits the head. Only under the commit lock, after [`Self::executed_head`].
-    pub(crate) fn committed(&self, tx: TxIndex) {
+    pub fn committed(&self, tx: TxIndex) {
         let cost = self.cost.load(Ordering::Relaxed);
         self.cost.store(cost.saturating_sub(1), Ordering::Relaxed);
         debug_assert_eq!(self.status(tx), COMMITTING);
@@ -529,7 +524,7 @@ impl Scheduler {
     }
 
     /// Commits the head, which ran as the head. Only under the commit lock, by who ran it.
-    pub(crate) fn committed_at_once(&self, tx: TxIndex) {
+    pub fn committed_at_once(&self, tx: TxIndex) {
         debug_assert_eq!(self.status(tx), RUNNING);
         debug_assert_eq!(self.head(), Some(tx));
         self.txs[tx.as_usize()].status.store(COMMITTED, Ordering::SeqCst);
@@ -539,7 +534,7 @@ impl Scheduler {
 
     /// Takes the head, whose reads have gone stale, to run it again. Only under the commit lock,
     /// after [`Self::executed_head`].
-    pub(crate) fn reclaim(&self, tx: TxIndex) {
+    pub fn reclaim(&self, tx: TxIndex) {
         debug_assert_eq!(self.status(tx), COMMITTING);
         self.set(tx, Status::Running);
     }
@@ -571,10 +566,10 @@ mod tests {
     #[test]
     fn who_waits_for_a_transaction_that_is_being_committed_can_run_at_once() {
         let scheduler = scheduler(3, 48);
-        let (mut backoff, mut stretch) = (Backoff::default(), Stretch::new(0));
+        let mut stretch = Stretch::new(0);
         for index in 0..3 {
-            let task = scheduler.next(&mut stretch, false, &mut backoff);
-            assert_eq!(task, Task::Run(TxIndex(index)));
+            let task = scheduler.next(&mut stretch, false);
+            assert_eq!(task, Some(Task::Run(TxIndex(index))));
         }
         scheduler.executed(TxIndex(0));
         assert_eq!(scheduler.executed_head(), Some(TxIndex(0)));

@@ -59,6 +59,7 @@ impl<T> Solo<'_, T> {
         };
         let mut evm = TxEvm::new(state, self.transactions.env, Bytecode::default());
         let mut next = first;
+        self.log.begin(self.started.elapsed().as_nanos() as u64);
         while next.as_usize() < self.transactions.len() {
             if cancelled() {
                 return Err(ExecutionError::Cancelled);
@@ -72,6 +73,7 @@ impl<T> Solo<'_, T> {
                 break;
             }
         }
+        self.log.finish(self.started.elapsed().as_nanos() as u64);
         Ok((evm.into_state().state, next))
     }
 

@@ -53,7 +53,7 @@ impl<P> fmt::Debug for WorkerState<'_, '_, P> {
 }
 
 /// Reads between two looks at whether a run still makes sense.
-const READS_UNWATCHED: u32 = 16;
+pub const READS_UNWATCHED: u32 = 16;
 
 impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
     fn view(&self) -> &View<'w, 'm, Committed> {
@@ -366,7 +366,7 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
 }
 
 /// Jumps between two looks at whether a run still makes sense: some microseconds.
-const JUMPS_UNWATCHED: u32 = 256;
+pub const JUMPS_UNWATCHED: u32 = 256;
 
 /// Gas of JUMPDEST (yellow paper, G_jumpdest).
 const JUMPDEST_GAS: u16 = 1;

@@ -4,7 +4,7 @@
 //! read by the block.
 
 use crate::{BundleFile, ReplayError, bundle_path, capture::capture, input::find_rules};
-use alloy_consensus::{Eip658Value, TxReceipt, transaction::TransactionInfo};
+use alloy_consensus::{Eip658Value, TxReceipt};
 use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::U256;
 use alloy_rpc_types_eth::{Block, BlockTransactions, Header, Transaction};
@@ -119,14 +119,7 @@ pub(crate) fn rules_json(spec: &ChainSpec) -> Result<Option<Value>, serde_json::
 
 fn block_json(block: &ChainBlock) -> Result<Value, serde_json::Error> {
     let transactions = block.transactions.iter().enumerate().map(|(index, transaction)| {
-        let info = TransactionInfo {
-            hash: Some(*transaction.inner().tx_hash()),
-            index: Some(index as u64),
-            block_hash: Some(block.hash()),
-            block_number: Some(block.number()),
-            base_fee: block.header.base_fee_per_gas,
-            block_timestamp: Some(block.header.timestamp),
-        };
+        let info = block.transaction_info(index);
         Transaction::from_transaction(transaction.clone(), info)
     });
     serde_json::to_value(Block {

@@ -30,11 +30,23 @@ pub struct TransactionNode {
     /// When it reads the beneficiary's account, if it does, from 0 to 1. The account holds the
     /// sum of all fees before, so such a reader needs every earlier transaction.
     pub reads_beneficiary: Option<f64>,
+    /// When the executor would look whether running it still makes sense, from 0 to 1, in order.
+    pub looks: Vec<f64>,
+}
+
+/// A transaction that wrote a location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writer {
+    /// Who it is.
+    pub tx: TxIndex,
+    /// Whether it only added to the balance, whatever that was: a plain payment.
+    pub credit: bool,
 }
 
 /// The true read-after-write dependencies between the transactions of a block. A transaction that
-/// writes without reading depends on nobody: versions keep such writes apart. The fees that the
-/// beneficiary gets are sums, and no dependencies for anybody who does not read its account.
+/// writes without reading depends on nobody: versions keep such writes apart. Sums are no
+/// dependencies for those who add to them, but for those who read them: the fees that the
+/// beneficiary gets, and plain payments to one account.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DependencyGraph {
     /// The transactions in block order.
@@ -42,7 +54,7 @@ pub struct DependencyGraph {
     /// Whose account holds the fees.
     pub beneficiary: Address,
     /// Who wrote the locations that anybody depends on, in block order.
-    pub writers: HashMap<Location, Vec<TxIndex>>,
+    pub writers: HashMap<Location, Vec<Writer>>,
 }
 
 /// The heaviest chain of dependent transactions.
@@ -81,12 +93,13 @@ impl DependencyGraph {
     }
 
     pub(crate) fn new(transactions: &[RecordedTransaction], beneficiary: Address) -> Self {
-        let mut writers = HashMap::<Location, Vec<TxIndex>>::default();
+        let mut writers = HashMap::<Location, Vec<Writer>>::default();
         let mut wipes = AddressMap::<TxIndex>::default();
         let mut nodes = Vec::with_capacity(transactions.len());
         for (index, transaction) in transactions.iter().enumerate() {
             let index = TxIndex(index as u32);
-            let mut node = TransactionNode { gas: transaction.gas, ..Default::default() };
+            let looks = transaction.looks.clone();
+            let mut node = TransactionNode { gas: transaction.gas, looks, ..Default::default() };
             for read in &transaction.reads {
                 if read.location == Location::Account(beneficiary) {
                     node.reads_beneficiary.get_or_insert(read.at);
@@ -97,7 +110,7 @@ impl DependencyGraph {
                     _ => None,
                 };
                 let last = writers.get(&read.location).and_then(|writers| writers.last());
-                let writer = last.copied().max(wipe);
+                let writer = last.map(|writer| writer.tx).max(wipe);
                 let repeated = node.dependencies.iter().any(|seen| seen.location == read.location);
                 if let Some(writer) = writer.filter(|_| !repeated) {
                     let dependency = Dependency { writer, location: read.location, at: read.at };
@@ -108,7 +121,11 @@ impl DependencyGraph {
                 if let Location::Wipe(address) = location {
                     wipes.insert(*address, index);
                 }
-                writers.entry(*location).or_default().push(index);
+                writers.entry(*location).or_default().push(Writer { tx: index, credit: false });
+            }
+            if let Some(payee) = transaction.pays.filter(|payee| *payee != beneficiary) {
+                let location = Location::Account(payee);
+                writers.entry(location).or_default().push(Writer { tx: index, credit: true });
             }
             nodes.push(node);
         }
@@ -128,18 +145,63 @@ impl DependencyGraph {
         self.critical_path(|index| self.transactions[index].gas)
     }
 
+    /// The writes that a read can see what is left of, the last one first: those before its reader.
+    pub fn writers_before(
+        &self,
+        dependency: &Dependency,
+        reader: TxIndex,
+    ) -> impl Iterator<Item = Writer> {
+        let writers = self.writers.get(&dependency.location).map(Vec::as_slice);
+        let writers = writers.unwrap_or_default();
+        let before = &writers[..writers.partition_point(|writer| writer.tx < reader)];
+        let wipe = Writer { tx: dependency.writer, credit: false };
+        let wipe = (!self.is_write(dependency)).then_some(wipe);
+        wipe.into_iter().chain(before.iter().rev().copied())
+    }
+
+    /// Whether what is read was written there, and not left by a wipe.
+    fn is_write(&self, dependency: &Dependency) -> bool {
+        let writers = self.writers.get(&dependency.location).map(Vec::as_slice);
+        let writers = writers.unwrap_or_default();
+        writers.binary_search_by_key(&dependency.writer, |writer| writer.tx).is_ok()
+    }
+
+    /// The writes of each transaction to locations that anybody depends on.
+    fn writes(&self) -> Vec<Vec<(Location, bool)>> {
+        let mut writes = vec![Vec::new(); self.transactions.len()];
+        for (location, writers) in &self.writers {
+            for Writer { tx, credit } in writers {
+                writes[tx.as_usize()].push((*location, *credit));
+            }
+        }
+        writes
+    }
+
     /// The heaviest chain where transaction `i` weighs `weight(i)`, for example its time.
     pub fn critical_path(&self, weight: impl Fn(usize) -> u64) -> CriticalPath {
         let mut chains = Vec::<(u64, Option<usize>)>::with_capacity(self.transactions.len());
         let mut heaviest: Option<usize> = None;
+        let writes = self.writes();
+        // Whose chain is the heaviest among those that made a location what it is: its last writer,
+        // and those who have added to it since.
+        let mut makers = HashMap::<Location, usize>::default();
         for (index, node) in self.transactions.iter().enumerate() {
-            let before = node.dependencies.iter().map(|dependency| dependency.writer.as_usize());
+            let before = node.dependencies.iter().map(|dependency| {
+                let maker = makers.get(&dependency.location).filter(|_| self.is_write(dependency));
+                maker.copied().unwrap_or(dependency.writer.as_usize())
+            });
             let all = node.reads_beneficiary.and(heaviest);
             let before = before.chain(all).max_by_key(|former| chains[*former].0);
             let length = before.map_or(0, |former| chains[former].0) + weight(index);
             chains.push((length, before));
             if heaviest.is_none_or(|other| chains[other].0 < length) {
                 heaviest = Some(index);
+            }
+            for (location, credit) in &writes[index] {
+                let maker = makers.entry(*location).or_insert(index);
+                if !credit || chains[*maker].0 < length {
+                    *maker = index;
+                }
             }
         }
         let mut path =
@@ -220,7 +282,8 @@ pub(crate) mod tests {
         let recorded = transactions.iter().map(|(gas, reads, writes)| {
             let reads = reads.iter().map(|n| RecordedRead { location: slot(*n), at: 0.0 });
             let writes = writes.iter().map(|n| slot(*n));
-            RecordedTransaction { gas: *gas, reads: reads.collect(), writes: writes.collect() }
+            let (reads, writes) = (reads.collect(), writes.collect());
+            RecordedTransaction { gas: *gas, reads, writes, ..Default::default() }
         });
         DependencyGraph::new(&recorded.collect::<Vec<_>>(), Address::ZERO)
     }
@@ -279,7 +342,7 @@ pub(crate) mod tests {
         let transactions = [
             plain(5),
             plain(7),
-            RecordedTransaction { gas: 2, reads: vec![read], writes: vec![] },
+            RecordedTransaction { gas: 2, reads: vec![read], ..Default::default() },
             plain(8),
         ];
         let graph = DependencyGraph::new(&transactions, beneficiary);
@@ -289,6 +352,32 @@ pub(crate) mod tests {
         let hot = graph.hot_locations(10);
         assert_eq!(hot.len(), 1);
         assert_eq!((hot[0].gas_serialised, &hot[0].transactions), (9, &indices(&[2])));
+    }
+
+    #[test]
+    fn payments_to_one_account_depend_on_nobody_and_who_reads_it_on_all_of_them() {
+        let hot = Address::repeat_byte(0xcc);
+        let payment = |gas| RecordedTransaction { gas, pays: Some(hot), ..Default::default() };
+        let read = RecordedRead { location: Location::Account(hot), at: 0.5 };
+        let spends = RecordedTransaction {
+            gas: 1,
+            reads: vec![read],
+            writes: vec![Location::Account(hot)],
+            ..Default::default()
+        };
+        let transactions = [payment(5), payment(9), payment(4), spends.clone(), payment(3), spends];
+        let graph = DependencyGraph::new(&transactions, Address::ZERO);
+        let depend = graph.transactions.iter().map(|node| node.dependencies.len());
+        assert_eq!(depend.collect::<Vec<_>>(), [0, 0, 0, 1, 0, 1]);
+        let path = graph.critical_path_gas();
+        assert_eq!((path.weight, path.transactions), (11, indices(&[1, 3, 5])));
+        let before = |reader: u32| {
+            let dependency = &graph.transactions[reader as usize].dependencies[0];
+            let writers = graph.writers_before(dependency, TxIndex(reader));
+            writers.map(|writer| (writer.tx.0, writer.credit)).collect::<Vec<_>>()
+        };
+        assert_eq!(before(3), [(2, true), (1, true), (0, true)]);
+        assert_eq!(before(5)[..2], [(4, true), (3, false)]);
     }
 
     #[test]

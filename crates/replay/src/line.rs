@@ -1,7 +1,7 @@
 //! The lines of `heddle replay --json`. Other programs parse them: fields are added, never
 //! renamed or removed.
 
-use crate::Checks;
+use crate::{Checks, ScaleLine, SimulationCheck};
 use serde::Serialize;
 
 /// One block.
@@ -36,6 +36,9 @@ pub struct BlockLine {
     /// Gas of the block over `critical_path_gas`: what the dependencies allow any schedule at
     /// best, if gas were time. It is not quite: a chain of plain transfers weighs less in time.
     pub max_speedup: Option<f64>,
+    /// Other numbers of workers, simulated; left out if that was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulation: Option<ScaleLine>,
 }
 
 /// All blocks: the last line.
@@ -65,11 +68,15 @@ pub struct Summary {
     pub speedup_max: Option<f64>,
     /// Gas a second of the parallel executor, over the blocks that were measured.
     pub gas_per_second: Option<f64>,
+    /// How near the simulation comes to the clock; left out if nothing was simulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulation: Option<SimulationCheck>,
 }
 
 impl Summary {
     /// Adds the blocks up.
-    pub fn new<'a>(blocks: impl IntoIterator<Item = &'a BlockLine>) -> Self {
+    pub fn new<'a>(blocks: impl IntoIterator<Item = &'a BlockLine, IntoIter: Clone>) -> Self {
+        let blocks = blocks.into_iter();
         let mut summary = Self {
             summary: true,
             blocks: 0,
@@ -83,6 +90,7 @@ impl Summary {
             speedup_min: None,
             speedup_max: None,
             gas_per_second: None,
+            simulation: SimulationCheck::new(blocks.clone()),
         };
         let (mut measured, mut speedups, mut measured_gas) = (0_u32, 0.0, 0);
         for block in blocks {
@@ -116,10 +124,10 @@ pub(crate) fn ratio(a: f64, b: f64) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn block(number: u64, times: Option<(f64, f64)>) -> BlockLine {
+    pub(crate) fn block(number: u64, times: Option<(f64, f64)>) -> BlockLine {
         BlockLine {
             number,
             spec: "Cancun".to_owned(),
@@ -135,6 +143,7 @@ mod tests {
             reexecutions: 1,
             critical_path_gas: 500,
             max_speedup: Some(2.0),
+            simulation: None,
         }
     }
 

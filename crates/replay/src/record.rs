@@ -6,16 +6,23 @@ use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{
     BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, StateError,
-    TransactionError, build_receipt, complete_instructions,
+    TransactionError, account_state, build_receipt, complete_instructions,
 };
-use heddle_parallel::{Location, TxIndex};
+use heddle_parallel::{
+    Location, TxIndex,
+    scheduling::{JUMPS_UNWATCHED, PaymentRules, READS_UNWATCHED, takes_credit},
+};
 use revm::{
     Context, Database, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext,
+    bytecode::opcode::JUMPDEST,
     context::{
         BlockEnv, CfgEnv, ContextSetters, Journal, TxEnv,
         result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
     },
     handler::{EvmTr, FrameResult, Handler, MainnetEvm, post_execution},
+    interpreter::{
+        Instruction, InstructionContext, InstructionResult, interpreter::EthInterpreter,
+    },
     primitives::hardfork::SpecId,
     state::{AccountInfo, Bytecode, EvmState},
 };
@@ -39,6 +46,20 @@ pub(crate) struct RecordedTransaction {
     /// What it left different. What it did to the beneficiary is not among them: that is read
     /// through the sum of all fees before.
     pub(crate) writes: Vec<Location>,
+    /// Whom it pays, for a plain payment: it neither reads nor writes that account but adds to its
+    /// balance.
+    pub(crate) pays: Option<Address>,
+    /// When the executor would look whether running it still makes sense, from 0 to 1.
+    pub(crate) looks: Vec<f64>,
+}
+
+impl RecordedTransaction {
+    fn is_payment_to(&mut self, payee: Address) {
+        self.reads.retain(|read| read.location != Location::Account(payee));
+        self.writes.retain(|location| *location != Location::Account(payee));
+        self.pays = Some(payee);
+        self.looks.clear();
+    }
 }
 
 /// What the transactions of a block did.
@@ -58,13 +79,21 @@ pub(crate) fn record<P: ParentState>(
     enter: impl Fn(Option<TxIndex>),
 ) -> Result<Recording, ExecutionError> {
     let mut block = BlockTransition::begin(spec, input.env.clone(), input.ctx.clone(), state)?;
-    let database = RecordingState { state: block.state_mut(), reads: Vec::new(), recording: false };
+    let database = RecordingState {
+        state: block.state_mut(),
+        reads: Vec::new(),
+        looks: Vec::new(),
+        jumps: 0,
+        recording: false,
+    };
+    let payments = PaymentRules::new(&input.env);
     let mut evm = Context::mainnet()
         .with_block(input.env.block_env.clone())
         .with_cfg(input.env.cfg_env.clone())
         .with_db(database)
         .build_mainnet();
     complete_instructions(&mut evm.instruction, &input.env.cfg_env);
+    evm.instruction.insert_instruction(JUMPDEST, Instruction::new(jumpdest), JUMPDEST_GAS);
     let mut transactions = Vec::with_capacity(input.transactions.len());
     let mut receipts = Vec::with_capacity(input.transactions.len());
     let (mut gas_used, mut blob_gas_used) = (0, 0);
@@ -79,6 +108,7 @@ pub(crate) fn record<P: ParentState>(
         let database = &mut evm.ctx.journaled_state.database;
         database.recording = false;
         let reads = std::mem::take(&mut database.reads);
+        let looks = std::mem::take(&mut database.looks);
         let result: ExecutionResult = result.map_err(|error| match error {
             EVMError::Database(error) => ExecutionError::State(error),
             EVMError::Transaction(reason) => ExecutionError::InvalidTransaction {
@@ -93,17 +123,31 @@ pub(crate) fn record<P: ParentState>(
         if input.env.cfg_env.spec.is_enabled_in(SpecId::CANCUN) {
             blob_gas_used += transaction.blob_gas_used().unwrap_or_default();
         }
-        transactions.push(RecordedTransaction {
+        let part = |at: Instant| {
+            let passed = at.saturating_duration_since(started).as_nanos() as f64;
+            (passed / nanoseconds.max(1.0)).clamp(0.0, 1.0)
+        };
+        let mut recorded = RecordedTransaction {
             gas,
             reads: reads
                 .into_iter()
-                .map(|(location, at)| {
-                    let passed = at.saturating_duration_since(started).as_nanos() as f64;
-                    RecordedRead { location, at: (passed / nanoseconds.max(1.0)).clamp(0.0, 1.0) }
-                })
+                .map(|(location, at)| RecordedRead { location, at: part(at) })
                 .collect(),
             writes: writes(&changes, input.env.block_env.beneficiary),
-        });
+            pays: None,
+            looks: looks.into_iter().map(part).collect(),
+        };
+        let payment = payments.as_ref().and_then(|rules| rules.payment(transaction));
+        // Those to and by the beneficiary read the sum of the fees like anybody else.
+        let beneficiary = input.env.block_env.beneficiary;
+        let payment = payment.filter(|it| it.payer != beneficiary && it.payee != beneficiary);
+        let account = payment.and_then(|payment| changes.get(&payment.payee));
+        if let (Some(payment), Some(payee)) = (payment, account)
+            && takes_credit(&Some(account_state(&payee.info)))
+        {
+            recorded.is_payment_to(payment.payee);
+        }
+        transactions.push(recorded);
         let success = result.is_success();
         let logs = result.into_logs();
         let bloom = logs.iter().collect();
@@ -143,15 +187,38 @@ fn writes(changes: &EvmState, beneficiary: Address) -> Vec<Location> {
 struct RecordingState<'b, P> {
     state: &'b mut BlockState<P>,
     reads: Vec<(Location, Instant)>,
+    looks: Vec<Instant>,
+    /// Over all transactions, as the executor's workers count them.
+    jumps: u32,
     recording: bool,
 }
 
 impl<P> RecordingState<'_, P> {
     fn read(&mut self, location: Location) {
         if self.recording {
-            self.reads.push((location, Instant::now()));
+            let now = Instant::now();
+            self.reads.push((location, now));
+            if self.reads.len().is_multiple_of(READS_UNWATCHED as usize) {
+                self.looks.push(now);
+            }
         }
     }
+}
+
+/// Gas of JUMPDEST (yellow paper, G_jumpdest).
+const JUMPDEST_GAS: u16 = 1;
+
+/// JUMPDEST, which does nothing, and at which the executor looks around every so often.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is revm's")]
+fn jumpdest<P: revm::DatabaseRef<Error = StateError>>(
+    context: InstructionContext<'_, RecordingContext<'_, P>, EthInterpreter>,
+) -> Result<(), InstructionResult> {
+    let database = &mut context.host.journaled_state.database;
+    database.jumps = database.jumps.wrapping_add(1);
+    if database.recording && database.jumps.is_multiple_of(JUMPS_UNWATCHED) {
+        database.looks.push(Instant::now());
+    }
+    Ok(())
 }
 
 impl<P: revm::DatabaseRef<Error = StateError>> Database for RecordingState<'_, P> {

@@ -2,7 +2,7 @@
 
 use crate::{
     Analysis, BlockLine, Bundle, Checks, DependencyGraph, Mismatch, MissingRead, ReplayError,
-    analysis,
+    Scale, analysis,
     compare::{check_header, first_difference, transaction_hash},
     flat_state::WatchedState,
     input::{block_input, find_rules, recover_senders},
@@ -24,14 +24,15 @@ pub struct ReplayOptions {
     pub repeat: usize,
     /// Whether a transaction that reads what the bundle lacks makes it fail.
     pub strict: bool,
-    /// Whether to work out where the speed-up went: hot locations with names, the timeline, the
-    /// simulated curve. Costs a few more runs of the block.
+    /// Whether to work out where the speed-up went: hot locations with names, the timeline.
     pub analyse: bool,
+    /// Whether to simulate other numbers of workers. Costs a few more runs of the block.
+    pub simulate: bool,
 }
 
 impl Default for ReplayOptions {
     fn default() -> Self {
-        Self { workers: 2, repeat: 1, strict: false, analyse: false }
+        Self { workers: 2, repeat: 1, strict: false, analyse: false, simulate: false }
     }
 }
 
@@ -40,7 +41,7 @@ impl Default for ReplayOptions {
 pub struct Replayer {
     options: ReplayOptions,
     parallel: ParallelExecutor,
-    /// For the time each transaction takes with nothing else running.
+    /// For the time that each transaction takes with nothing else running.
     single: ParallelExecutor,
     /// Built in.
     chains: Vec<ChainSpec>,
@@ -64,6 +65,8 @@ pub struct BlockReport {
     pub graph: DependencyGraph,
     /// Where the speed-up went, if asked for and the block did not fail.
     pub analysis: Option<Analysis>,
+    /// What other numbers of workers would do, if asked for and the block did not fail.
+    pub scale: Option<Scale>,
 }
 
 /// Both executors' results and times.
@@ -165,20 +168,17 @@ impl BlockReplay<'_> {
             max_speedup: ratio(reference.gas_used as f64, critical_path_gas as f64),
             ..self.empty_line()
         };
-        let analysis = self.replayer.options.analyse.then(|| {
-            analysis::analyse(&analysis::Measurements {
-                spec: self.spec,
-                bundle: self.bundle,
-                input: &input,
-                graph: &graph,
-                profile,
-                single: &self.replayer.single,
-                parallel: &self.replayer.parallel,
-                repeat: self.replayer.options.repeat,
-            })
+        let Replayer { options, single, parallel, .. } = self.replayer;
+        let analysis =
+            options.analyse.then(|| analysis::analyse(self.bundle, &input, &graph, profile));
+        let scale = options.simulate.then(|| {
+            let executors = [single, parallel];
+            Scale::measure(self.spec, &self.bundle.state, &input, &graph, executors, options.repeat)
         });
-        let analysis = analysis.and_then(Result::ok);
-        BlockReport { line, mismatch, missing, notes: self.notes(), graph, analysis }
+        // What fails here failed above.
+        let scale = scale.and_then(Result::ok);
+        let line = BlockLine { simulation: scale.as_ref().map(Scale::line), ..line };
+        BlockReport { line, mismatch, missing, notes: self.notes(), graph, analysis, scale }
     }
 
     /// Runs both executors in turn, so that whatever slows the machine down hits both.
@@ -283,6 +283,7 @@ impl BlockReplay<'_> {
             reexecutions: 0,
             critical_path_gas: 0,
             max_speedup: None,
+            simulation: None,
         }
     }
 
@@ -294,6 +295,7 @@ impl BlockReplay<'_> {
             notes: self.notes(),
             graph: DependencyGraph::default(),
             analysis: None,
+            scale: None,
         }
     }
 

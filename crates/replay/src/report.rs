@@ -117,7 +117,7 @@ impl HtmlReport {
 }
 
 fn details(bundle: &Bundle, report: &BlockReport) -> Option<Details> {
-    let analysis = report.analysis.as_ref()?;
+    let (analysis, scale) = report.analysis.as_ref().zip(report.scale.as_ref())?;
     let hashes = bundle
         .transactions
         .iter()
@@ -153,11 +153,11 @@ fn details(bundle: &Bundle, report: &BlockReport) -> Option<Details> {
         conflicts: conflicts.collect(),
         hot: hot.collect(),
         critical_path: analysis.critical_path_gas.transactions.iter().map(|tx| tx.0).collect(),
-        critical_path_ns: analysis.critical_path_ns.weight,
-        max_speedup_ns: analysis.max_speedup_ns,
-        simulated: analysis.simulated.clone(),
-        simulated_as_measured: analysis.simulated_as_measured,
-        measured_ms: analysis.measured_ms,
-        simulation_error: analysis.simulation_error,
+        critical_path_ns: scale.critical_path_ns.weight,
+        max_speedup_ns: scale.max_speedup_ns,
+        simulated: scale.simulated.clone(),
+        simulated_as_measured: scale.simulated_as_measured,
+        measured_ms: scale.measured_ms,
+        simulation_error: scale.deviation(),
     })
 }

@@ -1,7 +1,5 @@
 //! The shared mainnet bundles: every one verifies, and what was tampered with is found.
 
-#![expect(clippy::print_stderr, reason = "measured times are said aloud")]
-
 mod shared_bundles;
 
 use heddle_replay::{Bundle, ReplayOptions, Replayer, Summary};
@@ -35,66 +33,29 @@ fn every_shared_mainnet_block_verifies_on_1_2_4_and_8_workers() {
     assert_eq!(summary.verified, summary.blocks);
 }
 
-/// Prints how near the simulation of two workers comes to two real ones (`--nocapture`). Times
-/// depend on what else the machine does: with two cores to itself the median error is about 5 %,
-/// and 20 of 22 blocks are within 15 %. So what is asserted is only what holds in any case.
+/// How near the simulation comes to the clock depends on what else the machine does, so that is
+/// asserted where it is quiet: `make simulation`.
 #[test]
-fn the_simulation_is_compared_with_two_real_workers_on_the_larger_blocks() {
-    let options =
-        ReplayOptions { workers: 2, repeat: 9, analyse: true, ..ReplayOptions::default() };
+fn a_simulation_has_its_curve_its_bound_and_what_it_is_held_against() {
+    let options = ReplayOptions { simulate: true, ..Default::default() };
     let replayer = Replayer::new(options).expect("threads can be started");
-    let mut errors = Vec::new();
-    for path in bundles() {
-        let bundle = Bundle::read(&path).expect("a bundle");
+    for path in bundles().iter().step_by(7) {
+        let bundle = Bundle::read(path).expect("a bundle");
         let report = replayer.replay(&bundle).expect("mainnet is known");
-        let analysis = report.analysis.expect("a block that verifies can be analysed");
-        let line = &report.line;
-        let simulated: Vec<_> = analysis.simulated.iter().map(|run| run.elapsed_ms).collect();
-        assert_eq!(simulated.len(), 7);
-        assert!(simulated.iter().all(|ms| ms.is_finite() && *ms > 0.0), "{simulated:?}");
-        eprintln!(
-            "{} {}: {} txs, {:.2} Mgas, sequential {:.2} ms, parallel {:.2} ms, speedup {:.2} of \
-             {:.2} (by time {:.2}), conflicts {} (simulated {}), simulated at 2 workers {:.2} ms \
-             ({:+.0} %), slowdown {:.2}, curve {:?}, missing {}",
-            line.number,
-            line.spec,
-            line.txs,
-            line.gas as f64 / 1e6,
-            line.sequential_ms.unwrap_or_default(),
-            line.parallel_ms.unwrap_or_default(),
-            line.speedup.unwrap_or_default(),
-            line.max_speedup.unwrap_or_default(),
-            analysis.max_speedup_ns.unwrap_or_default(),
-            line.conflicts,
-            analysis.simulated_as_measured.conflicts,
-            analysis.simulated_as_measured.elapsed_ms,
-            analysis.simulation_error * 100.0,
-            analysis.costs.slowdown,
-            simulated,
-            report.missing.len(),
-        );
-        for hot in analysis.hot_locations.iter().take(3) {
-            eprintln!(
-                "    {} {}: {} gas in a row, {} transactions, {} conflicts",
-                hot.name.as_deref().unwrap_or("?"),
-                hot.hot.location,
-                hot.hot.gas_serialised,
-                hot.hot.transactions.len(),
-                hot.conflicts
-            );
-        }
-        if line.gas >= 8_000_000 {
-            errors.push(analysis.simulation_error.abs());
-        }
-    }
-    errors.sort_by(f64::total_cmp);
-    if let Some(median) = errors.get(errors.len() / 2) {
-        let within = errors.iter().filter(|error| **error <= 0.15).count();
-        eprintln!(
-            "simulation error on {} larger blocks: median {:.1} %, within 15 %: {within}",
-            errors.len(),
-            median * 100.0,
-        );
+        let scale = report.scale.expect("a block that verifies can be simulated");
+        let simulated = scale.simulated.iter().map(|run| run.workers);
+        assert_eq!(simulated.collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32, 64]);
+        assert!(scale.simulated.iter().all(|run| run.elapsed_ms > 0.0), "{:?}", scale.simulated);
+        assert_eq!(scale.simulated_as_measured, scale.simulated[1]);
+        let total: u64 = scale.transaction_ns.iter().sum();
+        let path = scale.critical_path_ns.weight;
+        assert!(path <= total && (path > 0 || bundle.transactions.is_empty()));
+        // No schedule beats the critical path; slower runs and what is around them come on top.
+        let best = scale.simulated.iter().map(|run| run.elapsed_ms).fold(f64::MAX, f64::min);
+        assert!(best * 1e6 >= path as f64, "{best} ms against {path} ns");
+        let line = report.line.simulation.expect("it is in the line");
+        assert!(line.measured_ms > 0.0 && line.deviation.is_finite());
+        assert_eq!(line.deviation, scale.deviation());
     }
 }
 

@@ -12,7 +12,7 @@ fn report() -> Option<String> {
     if bundles.is_empty() {
         return None;
     }
-    let options = ReplayOptions { analyse: true, ..ReplayOptions::default() };
+    let options = ReplayOptions { analyse: true, simulate: true, ..ReplayOptions::default() };
     let replayer = Replayer::new(options).expect("threads can be started");
     let mut report = HtmlReport::new(&options);
     for path in bundles.iter().skip(1).step_by(4) {

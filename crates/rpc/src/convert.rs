@@ -75,14 +75,7 @@ pub(crate) fn ommer(header: &alloy_consensus::Header) -> RpcBlock {
 /// The transaction at `index` of the block.
 pub(crate) fn transaction(block: &ChainBlock, index: usize) -> Option<RpcTransaction> {
     let transaction = block.transactions.get(index)?;
-    let info = TransactionInfo {
-        hash: Some(*transaction.inner().tx_hash()),
-        index: Some(index as u64),
-        block_hash: Some(block.hash()),
-        block_number: Some(block.number()),
-        base_fee: block.header.base_fee_per_gas,
-        block_timestamp: Some(block.header.timestamp),
-    };
+    let info = block.transaction_info(index);
     Some(Transaction::from_transaction(transaction.clone(), info))
 }
 

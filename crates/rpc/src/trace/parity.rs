@@ -1,6 +1,6 @@
 //! `trace_…`, as OpenEthereum had them and Erigon, Nethermind and reth have them.
 
-use alloy_consensus::transaction::{SignerRecoverable, TransactionInfo};
+use alloy_consensus::transaction::SignerRecoverable;
 use alloy_eips::Decodable2718;
 use alloy_evm::block::calc::{base_block_reward, block_reward, ommer_reward};
 use alloy_primitives::{Address, B256, Bytes, TxHash, U256, map::HashSet};
@@ -108,14 +108,7 @@ fn localized(
 ) -> Vec<LocalizedTransactionTrace> {
     let mut inspector = std::mem::take(inspector);
     inspector.set_transaction_caller(watched.transaction.caller);
-    let info = TransactionInfo {
-        hash: block.transactions.get(index).map(|tx| *tx.inner().tx_hash()),
-        index: Some(index as u64),
-        block_hash: Some(block.hash()),
-        block_number: Some(block.number()),
-        base_fee: block.header.base_fee_per_gas,
-        block_timestamp: Some(block.header.timestamp),
-    };
+    let info = block.transaction_info(index);
     inspector.into_parity_builder().into_localized_transaction_traces(info)
 }
 
