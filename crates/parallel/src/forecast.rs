@@ -147,7 +147,7 @@ impl BlockForecast {
         self.work > WORK_ALONE_MAX && !self.is_chain() && !self.is_payments()
     }
 
-    /// For a block that one worker begins, because [`Self::can_gain`] says so: when to think again.
+    /// For a block that one worker begins, because [`Self::can_gain`] says no: when to think again.
     pub fn pace(&self) -> Pace<'_> {
         Pace { forecast: self, work_done: 0, work_left: self.work, began_ns: None }
     }

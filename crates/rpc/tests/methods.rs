@@ -2,20 +2,16 @@
 
 mod support;
 
-use std::thread;
-
 use alloy_eips::eip7928::AccountChanges;
 use alloy_primitives::{Address, U256};
 use alloy_rlp::Decodable;
 use heddle_rpc::{RpcConfig, RpcLimits};
 use serde_json::{Value, json};
-use support::{ALICE, BOB, Http, dev_config, start};
+use support::{ALICE, BOB, DEPLOY_COUNTER, Http, dev_config, receipt, start};
 
 /// Adds one to slot 0 and gives back what it was: PUSH0 SLOAD DUP1 PUSH1 1 ADD PUSH0 SSTORE PUSH0 MSTORE
 /// PUSH1 32 PUSH0 RETURN.
 const COUNTER: &str = "0x5f548060010160005560005260206000f3";
-/// Deploys it.
-const DEPLOY_COUNTER: &str = "0x6011600c60003960116000f35f548060010160005560005260206000f3";
 /// Logs with topic 7 whenever it is called: PUSH1 7 PUSH0 PUSH0 LOG1.
 const DEPLOY_LOGGER: &str = "0x6006600c60003960066000f360075f5fa100";
 
@@ -23,16 +19,6 @@ const DEPLOY_LOGGER: &str = "0x6006600c60003960066000f360075f5fa100";
 fn mined(client: &mut Http, transaction: &Value) -> Value {
     let hash = client.result("eth_sendTransaction", &json!([transaction]));
     receipt(client, &hash)
-}
-
-fn receipt(client: &mut Http, hash: &Value) -> Value {
-    loop {
-        let receipt = client.result("eth_getTransactionReceipt", &json!([hash]));
-        if receipt.is_object() {
-            return receipt;
-        }
-        thread::yield_now();
-    }
 }
 
 fn word(number: u64) -> String {

@@ -2,26 +2,11 @@
 
 mod support;
 
-use std::thread;
-
 use serde_json::{Value, json};
-use support::{ALICE, BOB, Http, dev_config, start};
-
-/// Deploys a contract that adds one to slot 0 whenever it is called.
-const DEPLOY_COUNTER: &str = "0x6011600c60003960116000f35f548060010160005560005260206000f3";
+use support::{ALICE, BOB, DEPLOY_COUNTER, Http, dev_config, receipt, start};
 
 fn sent(client: &mut Http, transaction: &Value) -> Value {
     client.result("eth_sendTransaction", &json!([transaction]))
-}
-
-fn receipt(client: &mut Http, hash: &Value) -> Value {
-    loop {
-        let receipt = client.result("eth_getTransactionReceipt", &json!([hash]));
-        if receipt.is_object() {
-            return receipt;
-        }
-        thread::yield_now();
-    }
 }
 
 /// Deploys the counter and stops mining.

@@ -26,7 +26,7 @@ const BLOCKS_PER_CHAIN: usize = 3;
 const BLOCKS_IN_CI: usize = 12_000;
 /// Every so many chains, reads of the parent state wait a little: that lets all workers in, however
 /// busy the machine is.
-const SLOW_CHAIN: u64 = 40;
+const SLOW_CHAIN: u64 = 20;
 
 fn from_env(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().expect("is a number"))
@@ -50,8 +50,8 @@ fn the_parallel_result_is_the_sequential_result_for_every_block() {
     println!("{seen:?}");
     // What this proves depends on what the blocks are like.
     assert!(seen.valid > chains, "{seen:?}: nearly all blocks are invalid");
-    assert!(seen.conflicts > chains / 10, "{seen:?}: hardly any conflicts");
-    assert!(seen.reexecutions > chains / 20, "{seen:?}: hardly any re-executions");
+    assert!(seen.conflicts > chains, "{seen:?}: hardly any conflicts");
+    assert!(seen.reexecutions > chains / 2, "{seen:?}: hardly any re-executions");
     assert!(seen.skipped > chains / 2, "{seen:?}: hardly any invalid transactions");
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -23,6 +24,9 @@ use serde_json::{Value, json};
 /// The first two development accounts.
 pub(crate) const ALICE: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
 pub(crate) const BOB: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
+/// Deploys a contract that adds one to slot 0 whenever it is called and gives back what it was.
+pub(crate) const DEPLOY_COUNTER: &str =
+    "0x6011600c60003960116000f35f548060010160005560005260206000f3";
 /// Keys that everybody knows.
 const KEYS: [&str; 2] = [
     "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
@@ -116,6 +120,17 @@ impl Http {
         let answer = self.call(method, params);
         assert!(answer.get("error").is_none(), "{method}{params}: {answer}");
         answer["result"].clone()
+    }
+}
+
+/// The receipt of a transaction, once it is mined.
+pub(crate) fn receipt(client: &mut Http, hash: &Value) -> Value {
+    loop {
+        let receipt = client.result("eth_getTransactionReceipt", &json!([hash]));
+        if receipt.is_object() {
+            return receipt;
+        }
+        thread::yield_now();
     }
 }
 
