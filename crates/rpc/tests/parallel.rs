@@ -137,6 +137,11 @@ async fn conflicts_with_each_other_and_with_what_is_pending_are_predicted() {
     let signed = client.result("heddle_predictConflicts", &json!([[raw, call(5)], false]));
     assert_eq!(signed["transactions"][1]["conflicts"][0]["with"], json!({"index": 0}));
 
+    // Fees that nobody could pay are no fees here.
+    let dear = json!({"from": from(1), "to": counter, "gasPrice": format!("{:#x}", u128::MAX)});
+    let dear = client.result("heddle_predictConflicts", &json!([[dear, call(5)], false]));
+    assert_eq!(dear["transactions"][1]["conflicts"][0]["location"], slot);
+
     let many: Vec<_> = (0..1_001).map(|_| call(1)).collect();
     assert_eq!(client.call("heddle_predictConflicts", &json!([many]))["error"]["code"], -32005);
     server.stop().await;
