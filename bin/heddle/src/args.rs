@@ -155,7 +155,8 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) memory: bool,
     /// Also simulates 1 to 64 workers, beside the bound that the critical path sets, and says how
-    /// much of the bound was reached.
+    /// much of the bound was reached: more than all of it, where the reference takes longer for a
+    /// transaction than one worker does.
     #[arg(long, conflicts_with = "cold_read_us")]
     pub(crate) scale: bool,
     /// One JSON object a line instead of a table.
