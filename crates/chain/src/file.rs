@@ -1,12 +1,15 @@
 //! Chain files: blocks in RLP, one after the other, as other clients export and import them.
 
-use crate::{Chain, ChainError, ImportError, ImportStatus};
+use crate::{
+    Chain, ChainError, ImportError, ImportStatus, import::Senders, validate::recover_senders,
+};
 use alloy_consensus::{Header, Sealed};
 use alloy_primitives::B256;
 use alloy_rlp::Decodable;
 use heddle_evm::Block;
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -18,6 +21,21 @@ pub const FILE_BLOCK_BYTES_MAX: u64 = 512 << 20;
 const LONG_LIST: u8 = 0xf7;
 /// First byte of an RLP list with a payload of as many bytes as it is above this.
 const SHORT_LIST: u8 = 0xc0;
+
+/// Blocks that are read, and their senders recovered, before those below them are imported. Enough
+/// that neither waits for the other; a full block has some megabytes.
+const BLOCKS_AHEAD_MAX: usize = 8;
+
+/// A block of a file, ready to be imported.
+struct FileBlock {
+    /// Where it starts.
+    offset: u64,
+    /// Where it ends.
+    end: u64,
+    number: u64,
+    /// `None` if it was known already.
+    block: Option<(Block, Senders)>,
+}
 
 /// Why a chain file could not be imported or exported to the end. The blocks before are done.
 #[derive(Debug, thiserror::Error)]
@@ -98,24 +116,30 @@ pub struct ImportSummary {
 }
 
 impl Chain {
-    /// Imports all blocks of a chain file, one at a time in memory, telling `progress` after each.
-    /// Blocks that are known are passed over, so that an import that was killed is just started
-    /// again. A genesis block at the start must be this chain's.
+    /// Imports all blocks of a chain file, telling `progress` after each. While one is executed, the
+    /// next ones are read and their senders recovered. Blocks that are known are passed over, so
+    /// that an import that was killed is just started again. A genesis block at the start must be
+    /// this chain's.
     ///
     /// # Errors
     /// At the first block that is refused, with its place in the file. The blocks before it stay.
     pub fn import_chain_file(
         &self,
-        reader: impl Read,
+        reader: impl Read + Send,
         mut progress: impl FnMut(&ImportProgress),
     ) -> Result<ImportSummary, ChainFileError> {
         let started = Instant::now();
-        let mut reader = BufReader::with_capacity(1 << 20, reader);
         let mut done = ImportProgress::default();
-        while let Some(bytes) = read_block(&mut reader, done.bytes)? {
-            self.import_from_file(&bytes, &mut done)?;
-            progress(&done);
-        }
+        std::thread::scope(|scope| {
+            // Ends with the channel: at the end of the file, or once nobody takes blocks any more.
+            let (ahead, prepared) = mpsc::sync_channel(BLOCKS_AHEAD_MAX);
+            scope.spawn(move || self.read_ahead(reader, &ahead));
+            for block in prepared {
+                self.import_from_file(block?, &mut done)?;
+                progress(&done);
+            }
+            Ok::<(), ChainFileError>(())
+        })?;
         self.store().flush().map_err(ChainError::from)?;
         let head = self.head();
         Ok(ImportSummary {
@@ -129,28 +153,60 @@ impl Chain {
         })
     }
 
-    fn import_from_file(
+    /// Gives the blocks of a file in order, up to the first error.
+    fn read_ahead(
         &self,
-        bytes: &[u8],
-        done: &mut ImportProgress,
-    ) -> Result<(), ChainFileError> {
-        let offset = done.bytes;
+        reader: impl Read,
+        ahead: &mpsc::SyncSender<Result<FileBlock, ChainFileError>>,
+    ) {
+        let mut reader = BufReader::with_capacity(1 << 20, reader);
+        let mut offset = 0;
+        loop {
+            let block = read_block(&mut reader, offset)
+                .and_then(|bytes| bytes.map(|bytes| self.prepare(offset, &bytes)).transpose());
+            let Some(block) = block.transpose() else { break };
+            let failed = block.is_err();
+            if let Ok(block) = &block {
+                offset = block.end;
+            }
+            if ahead.send(block).is_err() || failed {
+                break;
+            }
+        }
+    }
+
+    /// All of a block that can be had before those below it are imported.
+    fn prepare(&self, offset: u64, bytes: &[u8]) -> Result<FileBlock, ChainFileError> {
         let malformed = |error: alloy_rlp::Error| ChainFileError::Malformed {
             offset,
             reason: error.to_string(),
         };
-        done.bytes += bytes.len() as u64;
         let header = decode_header(bytes).map_err(malformed)?;
-        let number = header.number;
+        let block = if self.number_by_hash(header.hash())?.is_some() {
+            None
+        } else {
+            let block = Block::decode(&mut &*bytes).map_err(malformed)?;
+            let senders = recover_senders(self.spec(), &block);
+            Some((block, senders))
+        };
+        Ok(FileBlock { offset, end: offset + bytes.len() as u64, number: header.number, block })
+    }
+
+    fn import_from_file(
+        &self,
+        block: FileBlock,
+        done: &mut ImportProgress,
+    ) -> Result<(), ChainFileError> {
+        let FileBlock { offset, end, number, block } = block;
+        done.bytes = end;
         done.number = number;
-        if self.number_by_hash(header.hash())?.is_some() {
+        let Some((block, senders)) = block else {
             done.known += 1;
             return Ok(());
-        }
-        let block = Block::decode(&mut &*bytes).map_err(malformed)?;
+        };
         let (transactions, gas) = (block.body.transactions.len() as u64, block.header.gas_used);
         let refused = |error| ChainFileError::Block { offset, number, source: Box::new(error) };
-        let imported = self.import(block);
+        let imported = self.import_prepared(block, Some(senders));
         match imported.map_err(refused)?.status {
             ImportStatus::AlreadyKnown => done.known += 1,
             ImportStatus::Head | ImportStatus::Side => {

@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_eips::eip4895::Withdrawals;
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Decodable;
 use heddle_evm::{Block, RecoveredTransaction};
 use heddle_store::{BlockId, PROOF_DEPTH_BLOCKS_MAX, PastNodes, StoredBlock};
@@ -46,6 +46,9 @@ pub struct Imported {
     pub status: ImportStatus,
 }
 
+/// The senders of a block's transactions, or which signature is none.
+pub(crate) type Senders = Result<Vec<Address>, ImportError>;
+
 /// The block that another one builds on.
 struct Parent {
     header: Header,
@@ -69,6 +72,15 @@ impl Chain {
     /// With the rule that the block breaks, or what kept this node from telling. Nothing of the
     /// chain has changed then.
     pub fn import(&self, block: Block) -> Result<Imported, ImportError> {
+        self.import_prepared(block, None)
+    }
+
+    /// As [`Self::import`], where the senders may have been recovered before.
+    pub(crate) fn import_prepared(
+        &self,
+        block: Block,
+        senders: Option<Senders>,
+    ) -> Result<Imported, ImportError> {
         let _changing = self.changing.lock();
         let hash = block.header.hash_slow();
         let number = block.header.number;
@@ -81,7 +93,7 @@ impl Chain {
             return Err(ImportError::WrongGenesis { expected, actual: hash });
         }
         let parent = self.parent_of(&block.header)?;
-        let block = self.validate(block, hash, &parent)?;
+        let block = self.validate(block, senders, hash, &parent)?;
 
         let head = self.head_and_state();
         if block.header.parent_hash == head.block.hash() {
@@ -161,6 +173,7 @@ impl Chain {
     fn validate(
         &self,
         block: Block,
+        senders: Option<Senders>,
         hash: B256,
         parent: &Parent,
     ) -> Result<ChainBlock, ImportError> {
@@ -170,7 +183,8 @@ impl Chain {
         check_header(spec, &block.header, &parent.header, merged)?;
         let size = check_body(spec, &block)?;
         check_ommers(spec, &block.header, &block.body.ommers, merged, self)?;
-        let senders = recover_senders(spec, &block)?;
+        // A header that is wrong comes before a signature that is.
+        let senders = senders.unwrap_or_else(|| recover_senders(spec, &block))?;
         let transactions = block.body.transactions.into_iter().zip(senders);
         let block = ChainBlock {
             total_difficulty: parent.total_difficulty.saturating_add(block.header.difficulty),
