@@ -16,6 +16,7 @@ use heddle_evm::{
 };
 use rayon::prelude::*;
 use revm::state::Bytecode;
+use std::sync::mpsc::Receiver;
 
 fn in_pool() -> bool {
     rayon::current_thread_index().is_some()
@@ -29,18 +30,37 @@ pub(crate) fn receipts(
     committed: Vec<CommittedTransaction>,
     transactions: &[RecoveredTransaction],
 ) -> Vec<Receipt> {
-    let receipt = |blooms: &mut LogBlooms, committed: CommittedTransaction| {
-        let CommittedTransaction { tx, success, cumulative_gas_used, logs } = committed;
-        let tx_type = transactions[tx.as_usize()].tx_type();
-        let bloom = if logs.is_empty() { Bloom::ZERO } else { blooms.bloom(&logs) };
-        build_receipt(tx_type, success, cumulative_gas_used, logs, bloom)
-    };
+    let receipt = receipt_of(transactions);
     if in_pool() {
         let committed = committed.into_par_iter().with_min_len(ITEMS_MIN);
         committed.map_init(LogBlooms::default, receipt).collect()
     } else {
         let mut blooms = LogBlooms::default();
         committed.into_iter().map(|committed| receipt(&mut blooms, committed)).collect()
+    }
+}
+
+fn receipt_of(
+    transactions: &[RecoveredTransaction],
+) -> impl Fn(&mut LogBlooms, CommittedTransaction) -> Receipt {
+    |blooms, CommittedTransaction { tx, success, cumulative_gas_used, logs }| {
+        let tx_type = transactions[tx.as_usize()].tx_type();
+        let bloom = if logs.is_empty() { Bloom::ZERO } else { blooms.bloom(&logs) };
+        build_receipt(tx_type, success, cumulative_gas_used, logs, bloom)
+    }
+}
+
+/// Adds the receipts of what another thread has `committed`, as it comes, until it says no more.
+pub(crate) fn receipts_beside(
+    receipts: &mut Vec<Receipt>,
+    committed: Receiver<Vec<CommittedTransaction>>,
+    transactions: &[RecoveredTransaction],
+) {
+    let mut blooms = LogBlooms::default();
+    let receipt = receipt_of(transactions);
+    receipts.reserve_exact(transactions.len() - receipts.len());
+    for ready in committed {
+        receipts.extend(ready.into_iter().map(|committed| receipt(&mut blooms, committed)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Workers that live as long as the node, and a block through them.
 
 use crate::{
-    aftermath::{Apart, Written, changes_of, receipts},
+    aftermath::{Apart, Written, changes_of, receipts, receipts_beside},
     engine::Engine,
     forecast::{AccessHint, BlockForecast, Pace, Size},
     guard::Guard,
@@ -19,8 +19,8 @@ use alloy_eips::{
 use alloy_evm::eth::spec::EthExecutorSpec;
 use alloy_primitives::map::{AddressSet, B256Map};
 use heddle_evm::{
-    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, StateError,
-    account_state,
+    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, Receipt,
+    StateError, account_state,
 };
 use parking_lot::Mutex;
 use revm::{DatabaseRef, state::Bytecode};
@@ -31,6 +31,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -181,9 +182,10 @@ impl ParallelExecutor {
         S: EthExecutorSpec + Sync,
         P: ParentState,
     {
+        let mut clock = StageClock::start();
         let forecast = BlockForecast::of(input.transactions, hints);
         let job = Job { input, cancellation: &cancellation, forecast };
-        let mut clock = StageClock::start();
+        clock.ends("forecast");
         let memory = OnceCell::new();
         let executed = self.execute_job(&job, &memory, spec, &parent, &mut clock);
         if let Some(memory) = memory.into_inner() {
@@ -218,7 +220,7 @@ impl ParallelExecutor {
         if !(self.always_all || self.workers > 1 && job.forecast.can_gain()) {
             block.state_mut().reserve(2 * input.transactions.len());
             let pace = (self.workers > 1).then(|| job.forecast.pace());
-            run_alone(job, &mut block, &guard, &mut progress, pace)?;
+            self.run_alone(job, &mut block, &guard, &mut progress, pace)?;
             clock.ends("transactions");
         }
         if !progress.is_done(input) {
@@ -236,7 +238,7 @@ impl ParallelExecutor {
             let wiped = wiped.is_some();
             put_writes(block.state_mut(), &writes, &progress.committed, &code, wiped, input)?;
             clock.ends("put in place");
-            run_alone(job, &mut block, &guard, &mut progress, None)?;
+            self.run_alone(job, &mut block, &guard, &mut progress, None)?;
             clock.ends("transactions alone");
         }
         self.end_in_place(job, block, progress, clock)
@@ -247,21 +249,23 @@ impl ParallelExecutor {
         &self,
         job: &Job<'_, '_>,
         mut block: BlockTransition<'_, S, P>,
-        progress: Progress,
+        mut progress: Progress,
         clock: &mut StageClock,
     ) -> Result<ExecutedBlock, ExecutionError>
     where
         S: EthExecutorSpec,
         P: ParentState,
     {
+        let mut made = std::mem::take(&mut progress.receipts);
         let (profile, mut committed) = progress.into_profile();
         let results = std::mem::take(&mut committed.transactions);
-        let count = results.len();
-        let receipts = self.spread(count, || receipts(results, job.input.transactions));
+        let count = made.len() + results.len();
+        let rest = self.spread(results.len(), || receipts(results, job.input.transactions));
+        made.extend(rest);
         let beneficiary = job.input.env.block_env.beneficiary;
         let paid = block.state_mut().set_account(beneficiary, committed.beneficiary, false);
         paid.map_err(ExecutionError::State)?;
-        block.put_results(receipts, committed.gas_used, committed.blob_gas_used);
+        block.put_results(made, committed.gas_used, committed.blob_gas_used);
         clock.ends("receipts");
         let output = block.finish_with(|state| self.spread(count, || changes_of(state)))?;
         clock.ends("end");
@@ -361,6 +365,61 @@ impl ParallelExecutor {
         }
     }
 
+    /// Runs transactions on this thread, on the block's own state, to the end, or until the `pace`
+    /// says that others should help. Another worker makes their receipts meanwhile, if there are
+    /// enough of them to pay for waking it.
+    fn run_alone<S, P>(
+        &self,
+        job: &Job<'_, '_>,
+        block: &mut BlockTransition<'_, S, P>,
+        parent: P,
+        progress: &mut Progress,
+        pace: Option<Pace<'_>>,
+    ) -> Result<(), ExecutionError>
+    where
+        S: EthExecutorSpec,
+        P: ParentState + Copy,
+    {
+        if progress.is_done(job.input) {
+            return Ok(());
+        }
+        let transactions = job.transactions(&parent, progress.committed.gas_used);
+        let state = std::mem::replace(block.state_mut(), BlockState::new(parent));
+        let mut solo = Solo {
+            transactions: &transactions,
+            committed: progress.take_committed(),
+            log: WorkerLog::new(0),
+            started: progress.started,
+            pace,
+            receipts: None,
+        };
+        let first = progress.first;
+        let run = |solo: &mut Solo<'_, P>| {
+            let run = || solo.run(first, state, || job.cancellation.is_cancelled());
+            catch_unwind(AssertUnwindSafe(run))
+                .map_err(|panic| ExecutionError::Panic(panic_message(panic.as_ref())))?
+        };
+        let left = job.input.transactions.len() - first.as_usize();
+        let ran = if left >= SPREAD_MIN && self.workers > 1 {
+            let receipts = &mut progress.receipts;
+            self.pool.in_place_scope(|scope| {
+                let (sender, committed) = mpsc::channel();
+                scope.spawn(|_| receipts_beside(receipts, committed, job.input.transactions));
+                solo.receipts = Some(sender);
+                let ran = run(&mut solo);
+                // This ends the other worker's part, which the scope waits for.
+                solo.receipts = None;
+                ran
+            })
+        } else {
+            run(&mut solo)
+        };
+        let (state, first) = ran?;
+        (*block.state_mut(), progress.first, progress.committed) = (state, first, solo.committed);
+        progress.logs.push(solo.log);
+        Ok(())
+    }
+
     /// Runs transactions on all workers, up to the first one that is better left to one worker
     /// alone. Gives the code that they deployed.
     fn run_ahead<P: ParentState>(
@@ -447,6 +506,9 @@ struct Progress {
     /// The first one that is not committed.
     first: TxIndex,
     committed: Committed,
+    /// Receipts of the first transactions; those of the others are still to be made from
+    /// `committed`.
+    receipts: Vec<Receipt>,
     logs: Vec<WorkerLog>,
     started: Instant,
 }
@@ -465,6 +527,7 @@ impl Progress {
                 input.transactions.len(),
                 beneficiary.as_ref().map(account_state),
             ),
+            receipts: Vec::new(),
             logs: Vec::new(),
             started: Instant::now(),
         })
@@ -481,39 +544,6 @@ impl Progress {
     fn into_profile(self) -> (Profile, Committed) {
         (Profile::new(self.started.elapsed(), self.logs), self.committed)
     }
-}
-
-/// Runs transactions on this thread, on the block's own state, to the end, or until the `pace` says
-/// that others should help.
-fn run_alone<S, P>(
-    job: &Job<'_, '_>,
-    block: &mut BlockTransition<'_, S, P>,
-    parent: P,
-    progress: &mut Progress,
-    pace: Option<Pace<'_>>,
-) -> Result<(), ExecutionError>
-where
-    S: EthExecutorSpec,
-    P: ParentState + Copy,
-{
-    if progress.is_done(job.input) {
-        return Ok(());
-    }
-    let transactions = job.transactions(&parent, progress.committed.gas_used);
-    let state = std::mem::replace(block.state_mut(), BlockState::new(parent));
-    let mut solo = Solo {
-        transactions: &transactions,
-        committed: progress.take_committed(),
-        log: WorkerLog::new(0),
-        started: progress.started,
-        pace,
-    };
-    let run = || solo.run(progress.first, state, || job.cancellation.is_cancelled());
-    let (state, first) = catch_unwind(AssertUnwindSafe(run))
-        .map_err(|panic| ExecutionError::Panic(panic_message(panic.as_ref())))??;
-    (*block.state_mut(), progress.first, progress.committed) = (state, first, solo.committed);
-    progress.logs.push(solo.log);
-    Ok(())
 }
 
 /// Transactions from which on the workers share what is to do after them.

@@ -14,7 +14,9 @@ use crate::{
     payment::Payment,
     profile::{Ending, WorkerLog},
     tx_evm::{DbInterrupt, Outcome, TxEvm, TxState},
-    vm::{BeneficiaryWrite, BlockTransactions, Committed, Output, Ran, failed},
+    vm::{
+        BeneficiaryWrite, BlockTransactions, Committed, CommittedTransaction, Output, Ran, failed,
+    },
 };
 use alloy_primitives::{Address, B256, U256};
 use heddle_evm::{AccountState, BlockState, ExecutionError, ParentState, account_info};
@@ -23,7 +25,10 @@ use revm::{
     context::result::EVMError,
     state::{AccountInfo, Bytecode},
 };
-use std::time::Instant;
+use std::{sync::mpsc::Sender, time::Instant};
+
+/// Transactions that are handed over at once for their receipts.
+const HANDED_OVER: usize = 256;
 
 /// A worker that is alone with a block.
 pub(crate) struct Solo<'s, T> {
@@ -33,6 +38,8 @@ pub(crate) struct Solo<'s, T> {
     /// When the block's transactions began.
     pub(crate) started: Instant,
     pub(crate) pace: Option<Pace<'s>>,
+    /// To whom makes the receipts, in order; whatever is not handed over stays in `committed`.
+    pub(crate) receipts: Option<Sender<Vec<CommittedTransaction>>>,
 }
 
 impl<T> std::fmt::Debug for Solo<'_, T> {
@@ -88,9 +95,18 @@ impl<T> Solo<'_, T> {
         self.log.end(tx, Incarnation(0), Ending::Executed, nanoseconds);
         match self.transactions.take_in(&mut self.committed, tx, output) {
             // A transaction that is left out has written nothing.
-            Verdict::Keep | Verdict::Leave => Ok(()),
-            Verdict::Stop(error) => Err(error),
+            Verdict::Keep | Verdict::Leave => {}
+            Verdict::Stop(error) => return Err(error),
         }
+        let committed = &mut self.committed.transactions;
+        if committed.len() >= HANDED_OVER
+            && let Some(receipts) = &self.receipts
+        {
+            let ready = std::mem::replace(committed, Vec::with_capacity(HANDED_OVER));
+            // Nobody is there any more if making receipts panicked, which the scope passes on.
+            let _ = receipts.send(ready);
+        }
+        Ok(())
     }
 }
 
