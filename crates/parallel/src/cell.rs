@@ -8,7 +8,7 @@ use crate::{
     sync::{AtomicBool, Mutex, Ordering},
 };
 use alloy_primitives::{KECCAK256_EMPTY, U256};
-use heddle_evm::AccountState;
+use heddle_evm::{AccountState, STORAGE_ONLY_CODE_HASH};
 use smallvec::SmallVec;
 use std::sync::OnceLock;
 
@@ -33,17 +33,25 @@ pub(crate) type AccountValue = Option<AccountState>;
 pub(crate) enum AccountWrite {
     /// It becomes this.
     Is(AccountValue),
-    /// Its balance grows. Sums are not conflicts: payments to one account need not wait for each
-    /// other.
+    /// Its balance grows, or shrinks if this is a negative number in two's complement. Sums are not
+    /// conflicts: payments to and from one account need not wait for each other.
     Credit(U256),
 }
 
 /// Whether a plain payment to an account runs no code there and cannot overflow its balance,
-/// however many more of them a block holds.
+/// however many more of them a block holds: asked of what is there before all of them.
 pub fn takes_credit(account: &Option<AccountState>) -> bool {
     account.is_none_or(|account| {
         account.code_hash == KECCAK256_EMPTY && account.balance < CREDITED_BALANCE_MAX
     })
+}
+
+/// Whether a transaction may call an account and move ether to and from it while it is left open
+/// how much the account has: one with code, which is there whatever it has.
+pub fn balance_can_be_open(account: &AccountState) -> bool {
+    account.code_hash != KECCAK256_EMPTY
+        && account.code_hash != STORAGE_ONLY_CODE_HASH
+        && account.balance < CREDITED_BALANCE_MAX
 }
 
 /// Balances from here on are not credited blindly.
@@ -120,6 +128,12 @@ struct Version<W> {
     write: W,
 }
 
+impl<W> Version<W> {
+    const fn is_estimate(&self) -> bool {
+        self.estimate
+    }
+}
+
 /// Writers of one location in block order; most locations have one.
 type Versions<W> = SmallVec<[Version<W>; 1]>;
 
@@ -142,6 +156,9 @@ pub(crate) struct Cell<K, V: Value> {
     parent: OnceLock<V>,
     /// Whether anybody ever wrote it.
     written: AtomicBool,
+    /// Whether anybody ever wrote a value that does not depend on the one before: hardly any account
+    /// that many pay to is ever changed otherwise.
+    replaced: AtomicBool,
     versions: Mutex<Versions<V::Write>>,
 }
 
@@ -155,6 +172,7 @@ impl<K, V: Value> Cell<K, V> {
             key,
             parent: OnceLock::new(),
             written: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             versions: Mutex::new(SmallVec::new()),
         }
     }
@@ -184,17 +202,51 @@ impl<K, V: Value> Cell<K, V> {
             return Found::Parent;
         }
         let versions = self.versions.lock();
-        // Searched, not scanned: a hot location has thousands of writers above its readers.
-        self.resolve(&versions[..versions.partition_point(|version| version.tx < reader)])
+        self.resolve(below(&versions, reader), Version::is_estimate)
     }
 
-    fn resolve(&self, below: &[Version<V::Write>]) -> Found<V> {
+    /// As [`Self::find`], but changes of whatever is there are taken as they are, even if they may
+    /// come out otherwise.
+    pub(crate) fn find_open(&self, reader: TxIndex) -> Found<V> {
+        if !self.written.load(Ordering::Acquire) {
+            return Found::Parent;
+        }
+        let versions = self.versions.lock();
+        let stops =
+            |version: &Version<V::Write>| version.estimate && V::whole(&version.write).is_some();
+        self.resolve(below(&versions, reader), stops)
+    }
+
+    /// What `reader` would see if all that was ever done to the location since it was last replaced
+    /// had not been done. Takes no lock if it never was.
+    pub(crate) fn find_replaced(&self, reader: TxIndex) -> Found<V> {
+        // As with `written` in `find`.
+        if !self.replaced.load(Ordering::Acquire) {
+            return Found::Parent;
+        }
+        let versions = self.versions.lock();
+        let replaced = below(&versions, reader)
+            .iter()
+            .rev()
+            .find_map(|version| V::whole(&version.write).map(|value| (version, value)));
+        match replaced {
+            None => Found::Parent,
+            Some((version, _)) if version.estimate => Found::Estimate(version.tx),
+            Some((version, value)) => Found::Written(version.tx, value),
+        }
+    }
+
+    fn resolve(
+        &self,
+        below: &[Version<V::Write>],
+        stops: impl Fn(&Version<V::Write>) -> bool,
+    ) -> Found<V> {
         let Some(last) = below.last() else { return Found::Parent };
         let mut first = below.len();
         let mut value = None;
         while value.is_none() && first > 0 {
             first -= 1;
-            if below[first].estimate {
+            if stops(&below[first]) {
                 return Found::Estimate(below[first].tx);
             }
             value = V::whole(&below[first].write);
@@ -218,7 +270,16 @@ impl<K, V: Value> Cell<K, V> {
         reader: TxIndex,
         holds: impl Fn(&V) -> bool,
     ) -> Result<(), Option<TxIndex>> {
-        match self.find(reader) {
+        self.check_found(self.find(reader), holds)
+    }
+
+    /// As [`Self::check`], with what one of the ways to look at the location has found.
+    pub(crate) fn check_found(
+        &self,
+        found: Found<V>,
+        holds: impl Fn(&V) -> bool,
+    ) -> Result<(), Option<TxIndex>> {
+        match found {
             Found::Parent if self.parent.get().is_some_and(&holds) => Ok(()),
             Found::Parent => Err(None),
             Found::Written(_, value) if holds(&value) => Ok(()),
@@ -235,6 +296,7 @@ impl<K, V: Value> Cell<K, V> {
         write: V::Write,
         head: TxIndex,
     ) {
+        let replaces = V::whole(&write).is_some();
         let version = Version { tx, incarnation, estimate: false, write };
         let mut versions = self.versions.lock();
         match versions.last() {
@@ -250,8 +312,10 @@ impl<K, V: Value> Cell<K, V> {
             prune::<V>(&mut versions, head);
         }
         drop(versions);
-        if !self.written.load(Ordering::Relaxed) {
-            self.written.store(true, Ordering::Release);
+        for (flag, holds) in [(&self.written, true), (&self.replaced, replaces)] {
+            if holds && !flag.load(Ordering::Relaxed) {
+                flag.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -296,6 +360,12 @@ impl<K, V: Value> Cell<K, V> {
     pub(crate) fn last(&self) -> Option<(TxIndex, V)> {
         self.settled(TxIndex::END)
     }
+}
+
+/// The versions that `reader` may see. Searched, not scanned: a hot location has thousands of
+/// writers above its readers.
+fn below<W>(versions: &[Version<W>], reader: TxIndex) -> &[Version<W>] {
+    &versions[..versions.partition_point(|version| version.tx < reader)]
 }
 
 /// Joins the writes of committed transactions into one: only the last of them can be read.

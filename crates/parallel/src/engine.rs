@@ -93,15 +93,16 @@ impl<C> Copy for View<'_, '_, C> {}
 
 impl<C> View<'_, '_, C> {
     /// Keeps a run from going on in vain, which costs time up to its whole gas limit: a run that
-    /// has become the head is promoted to one that started as the head if all it read is final,
-    /// and given up if not; all are given up if the block was stopped. Whether to go on.
+    /// has become the head is promoted to one that started as the head if all it saw is final, and
+    /// given up if something that it depends on is not; all are given up if the block was stopped.
+    /// Whether to go on.
     pub(crate) fn keep_up(&mut self, reads: &[Read<'_>]) -> bool {
         if self.at_head {
             return !self.scheduler.stopped();
         }
         if self.scheduler.head() == Some(self.tx) {
-            self.at_head = self.memory.validate(self.tx, reads).is_ok();
-            return self.at_head;
+            self.at_head = self.memory.still_sees(self.tx, reads);
+            return self.at_head || self.memory.validate(self.tx, reads).is_ok();
         }
         !self.scheduler.stopped()
     }

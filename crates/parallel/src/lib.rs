@@ -47,7 +47,7 @@ pub use profile::{Conflict, Ending, LocationConflicts, Profile, Span, WorkerTime
 /// does what next, and how often a run looks whether it still makes sense.
 pub mod scheduling {
     pub use crate::{
-        cell::takes_credit,
+        cell::{balance_can_be_open, takes_credit},
         forecast::{BlockForecast, Pace},
         payment::{Payment, PaymentRules},
         scheduler::{Forecast, PATIENCE, Plan, Scheduler, Stretch, Task},

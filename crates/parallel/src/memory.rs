@@ -7,12 +7,13 @@
 //! A lock is held for one look at a cell or one change of it, never while the EVM runs.
 
 use crate::{
-    cell::{AccountValue, AccountWrite, Cell, Found, takes_credit},
+    cell::{AccountValue, AccountWrite, Cell, Found, balance_can_be_open, takes_credit},
     location::{Incarnation, Location, TxIndex},
     sync::{AtomicBool, Ordering},
     table::{RareTable, Table},
 };
 use alloy_primitives::{Address, U256};
+use heddle_evm::AccountState;
 
 pub(crate) type AccountCell = Cell<Address, AccountValue>;
 pub(crate) type SlotCell = Cell<(Address, U256), U256>;
@@ -22,6 +23,9 @@ pub(crate) type WipeCell = Cell<Address, ()>;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Read<'m> {
     Account(&'m AccountCell, AccountValue),
+    /// That the account has this code and at least so many wei; the rest of it was looked at, but
+    /// nothing depends on it.
+    Contract(&'m AccountCell, AccountState, u128),
     /// That the account takes credit, whatever its balance.
     Payee(&'m AccountCell),
     Slot(&'m SlotCell, U256),
@@ -190,16 +194,42 @@ impl VersionedMemory {
     pub(crate) fn validate(&self, tx: TxIndex, reads: &[Read<'_>]) -> Result<(), StaleRead> {
         reads.iter().try_for_each(|read| {
             let (location, holds) = match read {
+                Read::Contract(cell, then, needed) => {
+                    // Payments leave the code as it is and have their own limits.
+                    let is_open = |now: &AccountState| {
+                        now.code_hash == then.code_hash && balance_can_be_open(now)
+                    };
+                    let is_open = |now: &AccountValue| now.as_ref().is_some_and(is_open);
+                    let mut holds = cell.check_found(cell.find_replaced(tx), is_open);
+                    if holds.is_ok() && *needed > 0 {
+                        let can_pay = |now: &AccountState| now.balance >= U256::from(*needed);
+                        let can_pay = |now: &AccountValue| now.as_ref().is_some_and(can_pay);
+                        holds = cell.check_found(cell.find_open(tx), can_pay);
+                    }
+                    (Location::Account(cell.key), holds)
+                }
                 Read::Account(cell, value) => {
                     (Location::Account(cell.key), cell.check(tx, |now| now == value))
                 }
-                Read::Payee(cell) => (Location::Account(cell.key), cell.check(tx, takes_credit)),
+                Read::Payee(cell) => {
+                    let holds = cell.check_found(cell.find_replaced(tx), takes_credit);
+                    (Location::Account(cell.key), holds)
+                }
                 Read::Slot(cell, value) => {
                     (Location::Slot(cell.key.0, cell.key.1), self.check_slot(cell, tx, value))
                 }
             };
             holds.map_err(|writer| StaleRead { location, writer })
         })
+    }
+
+    /// Whether every read would see all of what it saw, also where nothing has depended on it yet.
+    pub(crate) fn still_sees(&self, tx: TxIndex, reads: &[Read<'_>]) -> bool {
+        let same = |read: &Read<'_>| match read {
+            Read::Contract(cell, then, _) => cell.check(tx, |now| *now == Some(*then)).is_ok(),
+            _ => true,
+        };
+        reads.iter().all(same) && self.validate(tx, reads).is_ok()
     }
 
     fn check_slot(

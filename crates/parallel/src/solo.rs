@@ -9,7 +9,7 @@ use crate::{
     engine::Verdict,
     forecast::Pace,
     hashes::SeenHashes,
-    journal::Source,
+    journal::{LoadedState, Source},
     location::{Incarnation, TxIndex},
     payment::Payment,
     profile::{Ending, WorkerLog},
@@ -150,9 +150,9 @@ impl<P> std::fmt::Debug for SoloState<P> {
 impl<P: ParentState> SoloState<P> {
     /// Makes a plain payment, if its payer can pay and its payee has no code.
     fn pay(&mut self, payment: &Payment) -> Result<Option<Ran>, DbInterrupt> {
-        let (payer, before) = self.load_account(payment.payer)?;
+        let LoadedState { tag: payer, state: before, .. } = self.load_account(payment.payer)?;
         let Some(after) = payment.paid_from(before) else { return Ok(None) };
-        let (payee, account) = self.load_account(payment.payee)?;
+        let LoadedState { tag: payee, state: account, .. } = self.load_account(payment.payee)?;
         if !takes_credit(&account) {
             return Ok(None);
         }
@@ -177,12 +177,12 @@ impl<P: ParentState> Source for SoloState<P> {
     fn load_account(
         &mut self,
         address: Address,
-    ) -> Result<(Option<usize>, AccountValue), DbInterrupt> {
+    ) -> Result<LoadedState<Option<usize>>, DbInterrupt> {
         if address == self.beneficiary {
-            return Ok((None, self.beneficiary_now));
+            return Ok(LoadedState::whole(None, self.beneficiary_now));
         }
         let place = self.state.place(address).map_err(DbInterrupt::Failed)?;
-        Ok((Some(place), self.state.account_at(place)))
+        Ok(LoadedState::whole(Some(place), self.state.account_at(place)))
     }
 
     fn load_slot(
@@ -231,6 +231,10 @@ impl<P: ParentState> TxState for SoloState<P> {
         }
     }
 
+    fn put_credit(&mut self, _: Option<usize>, _: U256) {
+        unreachable!("in order, no account is left open")
+    }
+
     fn put_slot(
         &mut self,
         (address, tag): (Address, Option<usize>),
@@ -247,7 +251,7 @@ impl<P: ParentState> Database for SoloState<P> {
     type Error = DbInterrupt;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, DbInterrupt> {
-        Ok(self.load_account(address)?.1.as_ref().map(account_info))
+        Ok(self.load_account(address)?.state.as_ref().map(account_info))
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, DbInterrupt> {
@@ -255,7 +259,7 @@ impl<P: ParentState> Database for SoloState<P> {
     }
 
     fn storage(&mut self, address: Address, slot: U256) -> Result<U256, DbInterrupt> {
-        let tag = self.load_account(address)?.0;
+        let tag = self.load_account(address)?.tag;
         Ok(self.load_slot((address, tag), slot)?.1)
     }
 

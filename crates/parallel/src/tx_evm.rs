@@ -61,6 +61,9 @@ pub(crate) trait TxState: Source<Error = DbInterrupt> {
     /// The account, not the beneficiary's, becomes `now`.
     fn put_account(&mut self, tag: Self::AccountTag, now: AccountValue);
 
+    /// The balance of an account that was left open grows by `amount`, modulo 2^256.
+    fn put_credit(&mut self, tag: Self::AccountTag, amount: U256);
+
     /// A slot gets a value. A slot of an account that the transaction created has no tag.
     fn put_slot(
         &mut self,
@@ -156,6 +159,13 @@ impl<S: TxState> TxEvm<S> {
         for loaded in accounts {
             let account = &loaded.account;
             if !account.is_touched() {
+                continue;
+            }
+            if let Some(before) = loaded.left_open() {
+                let change = account.info.balance.wrapping_sub(before.balance);
+                if !change.is_zero() {
+                    state.put_credit(loaded.tag, change);
+                }
                 continue;
             }
             let destroyed = account.is_selfdestructed();

@@ -1,10 +1,10 @@
 //! What a worker runs transactions with: an EVM over the versioned memory.
 
 use crate::{
-    cell::{AccountValue, AccountWrite, Found, takes_credit},
+    cell::{AccountValue, AccountWrite, Found, balance_can_be_open, takes_credit},
     engine::{Interrupt, Trace, View},
     hashes::SeenHashes,
-    journal::Source,
+    journal::{LoadedState, Source},
     memory::{AccountCell, Read, SlotCell, VersionedMemory, Write},
     payment::Payment,
     tx_evm::{DbInterrupt, Outcome, TxContext, TxEvm, TxState},
@@ -78,30 +78,27 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
         }
     }
 
-    /// An account other than the beneficiary, not taken down.
-    fn find_account(
-        &mut self,
-        address: Address,
-    ) -> Result<(&'m AccountCell, AccountValue), DbInterrupt> {
-        let cell = self.memory.account(address, self.worker);
-        let value = match cell.find(self.view().tx) {
-            Found::Written(_, value) => value,
-            Found::Estimate(other) => return Err(DbInterrupt::After(other)),
-            Found::Parent => cell
-                .parent(|| Ok(self.block.parent.basic_ref(address)?.as_ref().map(account_state)))
-                .map_err(DbInterrupt::Failed)?,
-        };
-        Ok((cell, value))
+    fn parent_account(&self, cell: &'m AccountCell) -> Result<AccountValue, DbInterrupt> {
+        let parent = &self.block.parent;
+        cell.parent(|| Ok(parent.basic_ref(cell.key)?.as_ref().map(account_state)))
+            .map_err(DbInterrupt::Failed)
     }
 
-    fn read_account(
-        &mut self,
-        address: Address,
-    ) -> Result<(&'m AccountCell, AccountValue), DbInterrupt> {
-        self.look()?;
-        let (cell, value) = self.find_account(address)?;
-        self.note(Read::Account(cell, value));
-        Ok((cell, value))
+    /// An account other than the beneficiary, not taken down.
+    fn find_account(&self, cell: &'m AccountCell) -> Result<AccountValue, DbInterrupt> {
+        match cell.find(self.view().tx) {
+            Found::Written(_, value) => Ok(value),
+            Found::Estimate(other) => Err(DbInterrupt::After(other)),
+            Found::Parent => self.parent_account(cell),
+        }
+    }
+
+    /// What was taken down of an account that is open.
+    fn open_read(&mut self, tag: Option<&'m AccountCell>) -> Option<&mut Read<'m>> {
+        let cell = tag?;
+        self.reads
+            .iter_mut()
+            .find(|read| matches!(read, Read::Contract(other, _, _) if std::ptr::eq(*other, cell)))
     }
 
     fn read_beneficiary(&mut self) -> Result<AccountValue, DbInterrupt> {
@@ -140,12 +137,43 @@ impl<'m, P: ParentState> Source for WorkerState<'_, 'm, P> {
     fn load_account(
         &mut self,
         address: Address,
-    ) -> Result<(Self::AccountTag, AccountValue), DbInterrupt> {
+    ) -> Result<LoadedState<Self::AccountTag>, DbInterrupt> {
         if address == self.block.beneficiary() {
-            return Ok((None, self.read_beneficiary()?));
+            return Ok(LoadedState::whole(None, self.read_beneficiary()?));
         }
-        let (cell, value) = self.read_account(address)?;
-        Ok((Some(cell), value))
+        self.look()?;
+        let cell = self.memory.account(address, self.worker);
+        let found = cell.find_open(self.view().tx);
+        let value = match found {
+            Found::Written(_, value) => value,
+            Found::Estimate(other) => return Err(DbInterrupt::After(other)),
+            Found::Parent => self.parent_account(cell)?,
+        };
+        // What the head reads is final, and nothing need be left open.
+        if let Some(state) = value.filter(balance_can_be_open)
+            && !self.view().at_head
+        {
+            self.reads.push(Read::Contract(cell, state, 0));
+            return Ok(LoadedState { tag: Some(cell), state: value, is_open: true });
+        }
+        // A change of the account's balance may be about to come out otherwise.
+        let value = if found == Found::Parent { value } else { self.find_account(cell)? };
+        self.note(Read::Account(cell, value));
+        Ok(LoadedState::whole(Some(cell), value))
+    }
+
+    fn close(&mut self, tag: Option<&'m AccountCell>) {
+        if let Some(read) = self.open_read(tag)
+            && let Read::Contract(cell, state, _) = *read
+        {
+            *read = Read::Account(cell, Some(state));
+        }
+    }
+
+    fn needs(&mut self, tag: Option<&'m AccountCell>, least: u128) {
+        if let Some(Read::Contract(_, _, needed)) = self.open_read(tag) {
+            *needed = (*needed).max(least);
+        }
     }
 
     fn load_slot(
@@ -190,6 +218,12 @@ impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
         }
     }
 
+    fn put_credit(&mut self, tag: Option<&'m AccountCell>, amount: U256) {
+        if let Some(cell) = tag {
+            self.writes.push(Write::Account(cell, AccountWrite::Credit(amount)));
+        }
+    }
+
     fn put_slot(
         &mut self,
         (address, _): (Address, Option<&'m AccountCell>),
@@ -207,7 +241,7 @@ impl<P: ParentState> Database for WorkerState<'_, '_, P> {
     type Error = DbInterrupt;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, DbInterrupt> {
-        Ok(self.load_account(address)?.1.as_ref().map(account_info))
+        Ok(self.load_account(address)?.state.as_ref().map(account_info))
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, DbInterrupt> {
@@ -335,9 +369,17 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         if payment.payer == beneficiary || payment.payee == beneficiary {
             return Ok(None);
         }
-        let (payer, before) = state.read_account(payment.payer)?;
+        state.look()?;
+        let payer = state.memory.account(payment.payer, state.worker);
+        let before = state.find_account(payer)?;
+        state.note(Read::Account(payer, before));
         let Some(after) = payment.paid_from(before) else { return Ok(None) };
-        let (payee, account) = state.find_account(payment.payee)?;
+        let payee = state.memory.account(payment.payee, state.worker);
+        let account = match payee.find_replaced(state.view().tx) {
+            Found::Written(_, value) => value,
+            Found::Estimate(other) => return Err(DbInterrupt::After(other)),
+            Found::Parent => state.parent_account(payee)?,
+        };
         if !takes_credit(&account) {
             return Ok(None);
         }

@@ -39,14 +39,14 @@ pub struct TransactionNode {
 pub struct Writer {
     /// Who it is.
     pub tx: TxIndex,
-    /// Whether it only added to the balance, whatever that was: a plain payment.
+    /// Whether it only added to the balance or took from it, whatever that was.
     pub credit: bool,
 }
 
 /// The true read-after-write dependencies between the transactions of a block. A transaction that
 /// writes without reading depends on nobody: versions keep such writes apart. Sums are no
 /// dependencies for those who add to them, but for those who read them: the fees that the
-/// beneficiary gets, and plain payments to one account.
+/// beneficiary gets, plain payments to one account, and ether that moves into and out of a contract.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DependencyGraph {
     /// The transactions in block order.
@@ -123,8 +123,8 @@ impl DependencyGraph {
                 }
                 writers.entry(*location).or_default().push(Writer { tx: index, credit: false });
             }
-            if let Some(payee) = transaction.pays.filter(|payee| *payee != beneficiary) {
-                let location = Location::Account(payee);
+            for account in transaction.pays.iter().filter(|account| **account != beneficiary) {
+                let location = Location::Account(*account);
                 writers.entry(location).or_default().push(Writer { tx: index, credit: true });
             }
             nodes.push(node);
@@ -357,7 +357,7 @@ pub(crate) mod tests {
     #[test]
     fn payments_to_one_account_depend_on_nobody_and_who_reads_it_on_all_of_them() {
         let hot = Address::repeat_byte(0xcc);
-        let payment = |gas| RecordedTransaction { gas, pays: Some(hot), ..Default::default() };
+        let payment = |gas| RecordedTransaction { gas, pays: vec![hot], ..Default::default() };
         let read = RecordedRead { location: Location::Account(hot), at: 0.5 };
         let spends = RecordedTransaction {
             gas: 1,

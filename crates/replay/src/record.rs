@@ -2,29 +2,32 @@
 
 use alloy_consensus::Transaction as _;
 use alloy_evm::ToTxEnv;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, map::AddressSet};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{
-    BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError, ParentState, StateError,
-    TransactionError, account_state, build_receipt, complete_instructions,
+    AccountState, BlockInput, BlockOutput, BlockState, BlockTransition, ExecutionError,
+    ParentState, StateError, TransactionError, account_state, build_receipt, complete_instructions,
 };
 use heddle_parallel::{
     Location, TxIndex,
-    scheduling::{JUMPS_UNWATCHED, PaymentRules, READS_UNWATCHED, takes_credit},
+    scheduling::{
+        JUMPS_UNWATCHED, PaymentRules, READS_UNWATCHED, balance_can_be_open, takes_credit,
+    },
 };
 use revm::{
     Context, Database, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext,
-    bytecode::opcode::JUMPDEST,
+    bytecode::opcode::{BALANCE, JUMPDEST, SELFBALANCE},
     context::{
         BlockEnv, CfgEnv, ContextSetters, Journal, TxEnv,
         result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
     },
     handler::{EvmTr, FrameResult, Handler, MainnetEvm, post_execution},
     interpreter::{
-        Instruction, InstructionContext, InstructionResult, interpreter::EthInterpreter,
+        Instruction, InstructionContext, InstructionResult, instructions::host,
+        interpreter::EthInterpreter,
     },
     primitives::hardfork::SpecId,
-    state::{AccountInfo, Bytecode, EvmState},
+    state::{Account, AccountInfo, Bytecode, EvmState},
 };
 use std::{marker::PhantomData, time::Instant};
 
@@ -46,19 +49,23 @@ pub(crate) struct RecordedTransaction {
     /// What it left different. What it did to the beneficiary is not among them: that is read
     /// through the sum of all fees before.
     pub(crate) writes: Vec<Location>,
-    /// Whom it pays, for a plain payment: it neither reads nor writes that account but adds to its
-    /// balance.
-    pub(crate) pays: Option<Address>,
+    /// Accounts that it neither reads nor writes but adds to the balance of, or takes from it: whom
+    /// a plain payment pays, and contracts that ether moves into and out of without anybody asking
+    /// how much they have.
+    pub(crate) pays: Vec<Address>,
     /// When the executor would look whether running it still makes sense, from 0 to 1.
     pub(crate) looks: Vec<f64>,
 }
 
 impl RecordedTransaction {
-    fn is_payment_to(&mut self, payee: Address) {
-        self.reads.retain(|read| read.location != Location::Account(payee));
-        self.writes.retain(|location| *location != Location::Account(payee));
-        self.pays = Some(payee);
-        self.looks.clear();
+    /// Nothing depends on the rest of the account.
+    fn only_pays(&mut self, account: Address) {
+        self.reads.retain(|read| read.location != Location::Account(account));
+        let writes = self.writes.len();
+        self.writes.retain(|location| *location != Location::Account(account));
+        if self.writes.len() < writes {
+            self.pays.push(account);
+        }
     }
 }
 
@@ -82,6 +89,8 @@ pub(crate) fn record<P: ParentState>(
     let database = RecordingState {
         state: block.state_mut(),
         reads: Vec::new(),
+        contracts: Vec::new(),
+        weighed: AddressSet::default(),
         looks: Vec::new(),
         jumps: 0,
         recording: false,
@@ -94,6 +103,10 @@ pub(crate) fn record<P: ParentState>(
         .build_mainnet();
     complete_instructions(&mut evm.instruction, &input.env.cfg_env);
     evm.instruction.insert_instruction(JUMPDEST, Instruction::new(jumpdest), JUMPDEST_GAS);
+    let static_gas = |opcode| evm.instruction.gas_table()[usize::from(opcode)];
+    let (balance_gas, selfbalance_gas) = (static_gas(BALANCE), static_gas(SELFBALANCE));
+    evm.instruction.insert_instruction(BALANCE, Instruction::new(balance), balance_gas);
+    evm.instruction.insert_instruction(SELFBALANCE, Instruction::new(selfbalance), selfbalance_gas);
     let mut transactions = Vec::with_capacity(input.transactions.len());
     let mut receipts = Vec::with_capacity(input.transactions.len());
     let (mut gas_used, mut blob_gas_used) = (0, 0);
@@ -109,6 +122,8 @@ pub(crate) fn record<P: ParentState>(
         database.recording = false;
         let reads = std::mem::take(&mut database.reads);
         let looks = std::mem::take(&mut database.looks);
+        let contracts = std::mem::take(&mut database.contracts);
+        let weighed = std::mem::take(&mut database.weighed);
         let result: ExecutionResult = result.map_err(|error| match error {
             EVMError::Database(error) => ExecutionError::State(error),
             EVMError::Transaction(reason) => ExecutionError::InvalidTransaction {
@@ -134,7 +149,7 @@ pub(crate) fn record<P: ParentState>(
                 .map(|(location, at)| RecordedRead { location, at: part(at) })
                 .collect(),
             writes: writes(&changes, input.env.block_env.beneficiary),
-            pays: None,
+            pays: Vec::new(),
             looks: looks.into_iter().map(part).collect(),
         };
         let payment = payments.as_ref().and_then(|rules| rules.payment(transaction));
@@ -145,7 +160,18 @@ pub(crate) fn record<P: ParentState>(
         if let (Some(payment), Some(payee)) = (payment, account)
             && takes_credit(&Some(account_state(&payee.info)))
         {
-            recorded.is_payment_to(payment.payee);
+            recorded.only_pays(payment.payee);
+            recorded.looks.clear();
+        }
+        for (address, before) in contracts {
+            let is_open = balance_can_be_open(&before)
+                && address != transaction.signer()
+                && address != beneficiary
+                && !weighed.contains(&address)
+                && changes.get(&address).is_none_or(|after| keeps_all_but_balance(after, &before));
+            if is_open {
+                recorded.only_pays(address);
+            }
         }
         transactions.push(recorded);
         let success = result.is_success();
@@ -158,6 +184,11 @@ pub(crate) fn record<P: ParentState>(
     drop(evm);
     block.put_results(receipts, gas_used, blob_gas_used);
     Ok(Recording { output: block.finish()?, transactions })
+}
+
+fn keeps_all_but_balance(after: &Account, before: &AccountState) -> bool {
+    let info = &after.info;
+    !after.is_selfdestructed() && (info.nonce, info.code_hash) == (before.nonce, before.code_hash)
 }
 
 /// The locations that hold something else after a transaction.
@@ -187,6 +218,10 @@ fn writes(changes: &EvmState, beneficiary: Address) -> Vec<Location> {
 struct RecordingState<'b, P> {
     state: &'b mut BlockState<P>,
     reads: Vec<(Location, Instant)>,
+    /// Accounts with code among them, as they were.
+    contracts: Vec<(Address, AccountState)>,
+    /// Accounts whose balance was asked for.
+    weighed: AddressSet,
     looks: Vec<Instant>,
     /// Over all transactions, as the executor's workers count them.
     jumps: u32,
@@ -221,12 +256,38 @@ fn jumpdest<P: revm::DatabaseRef<Error = StateError>>(
     Ok(())
 }
 
+/// BALANCE, which makes the transaction depend on how much an account has.
+fn balance<P: revm::DatabaseRef<Error = StateError>>(
+    context: InstructionContext<'_, RecordingContext<'_, P>, EthInterpreter>,
+) -> Result<(), InstructionResult> {
+    if let Some(word) = context.interpreter.stack.data().last() {
+        let address = Address::from_word((*word).into());
+        context.host.journaled_state.database.weighed.insert(address);
+    }
+    host::balance(context)
+}
+
+/// SELFBALANCE, likewise.
+fn selfbalance<P: revm::DatabaseRef<Error = StateError>>(
+    context: InstructionContext<'_, RecordingContext<'_, P>, EthInterpreter>,
+) -> Result<(), InstructionResult> {
+    let address = context.interpreter.input.target_address;
+    context.host.journaled_state.database.weighed.insert(address);
+    host::selfbalance(context)
+}
+
 impl<P: revm::DatabaseRef<Error = StateError>> Database for RecordingState<'_, P> {
     type Error = StateError;
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, StateError> {
         self.read(Location::Account(address));
-        self.state.basic(address)
+        let info = self.state.basic(address)?;
+        if let Some(account) = info.as_ref().map(account_state).filter(balance_can_be_open)
+            && self.recording
+        {
+            self.contracts.push((address, account));
+        }
+        Ok(info)
     }
 
     fn code_by_hash(&mut self, hash: B256) -> Result<Bytecode, StateError> {

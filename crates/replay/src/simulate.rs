@@ -600,7 +600,7 @@ mod tests {
     #[test]
     fn payments_to_one_account_do_not_wait_for_each_other() {
         let hot = Address::repeat_byte(0xcc);
-        let payment = RecordedTransaction { gas: 1, pays: Some(hot), ..Default::default() };
+        let payment = RecordedTransaction { gas: 1, pays: vec![hot], ..Default::default() };
         let read = RecordedRead { location: Location::Account(hot), at: 0.0 };
         let reader = RecordedTransaction { gas: 1, reads: vec![read], ..Default::default() };
         let mut transactions = vec![payment; 15];

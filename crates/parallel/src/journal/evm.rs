@@ -225,6 +225,8 @@ impl<S: Source> JournalTr for TxJournal<S> {
     ) -> Load<SelfDestructResult, S> {
         let load = self.load(target, skip_cold_load)?;
         let (place, heir) = (self.loaded_place(&address), load.data);
+        self.close(place);
+        self.close(heir);
         let spec = self.spec;
         let target_exists = !self.account_at(heir).state_clear_aware_is_empty(spec);
         let balance = self.account_at(place).info.balance;
@@ -425,6 +427,8 @@ impl<S: Source> JournalTr for TxJournal<S> {
     ) -> Result<JournalCheckpoint, TransferError> {
         let checkpoint = self.checkpoint();
         let (payer, place) = (self.loaded_place(&caller), self.loaded_place(&address));
+        self.close(payer);
+        self.close(place);
         let account = self.account_at(place);
         if account.info.code_hash != KECCAK256_EMPTY || account.info.nonce != 0 {
             self.checkpoint_revert(checkpoint);
@@ -478,8 +482,12 @@ impl<S: Source> JournalTr for TxJournal<S> {
         skip_cold_load: bool,
     ) -> Result<AccountInfoLoad<'_>, JournalLoadError<S::Error>> {
         let load = self.load(address, skip_cold_load)?;
+        // CALL and its like, EXTCODESIZE and EXTCODECOPY ask for the code, and look at nothing else
+        // of an account that has one. BALANCE, SELFBALANCE and EXTCODEHASH do not.
         if load_code {
             self.load_code_at(load.data)?;
+        } else {
+            self.close(load.data);
         }
         let account = &self.accounts[load.data as usize].account;
         let is_empty = account.state_clear_aware_is_empty(self.spec);

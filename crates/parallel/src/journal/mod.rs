@@ -13,6 +13,7 @@ mod evm;
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests;
 
+use crate::cell::CREDIT_MAX;
 use alloy_primitives::{Address, B256, KECCAK256_EMPTY, Log, U256, map::DefaultHashBuilder};
 use evm::AccountHandle;
 use hashbrown::HashTable;
@@ -45,7 +46,13 @@ pub(crate) trait Source: Database {
     fn load_account(
         &mut self,
         address: Address,
-    ) -> Result<(Self::AccountTag, Option<AccountState>), Self::Error>;
+    ) -> Result<LoadedState<Self::AccountTag>, Self::Error>;
+
+    /// The transaction depends on all of an account that was open.
+    fn close(&mut self, _: Self::AccountTag) {}
+
+    /// The transaction depends on an account that is open having had `least` wei before it.
+    fn needs(&mut self, _: Self::AccountTag, _least: u128) {}
 
     /// The value of a slot of an account that was loaded before.
     fn load_slot(
@@ -55,6 +62,22 @@ pub(crate) trait Source: Database {
     ) -> Result<(Self::SlotTag, U256), Self::Error>;
 }
 
+/// An account as its source gives it.
+#[derive(Debug)]
+pub(crate) struct LoadedState<T> {
+    pub(crate) tag: T,
+    pub(crate) state: Option<AccountState>,
+    /// See [`LoadedAccount::is_open`].
+    pub(crate) is_open: bool,
+}
+
+impl<T> LoadedState<T> {
+    /// One that is not open.
+    pub(crate) const fn whole(tag: T, state: Option<AccountState>) -> Self {
+        Self { tag, state, is_open: false }
+    }
+}
+
 /// An account that the transaction looked at.
 #[derive(Debug)]
 pub(crate) struct LoadedAccount<T> {
@@ -62,8 +85,18 @@ pub(crate) struct LoadedAccount<T> {
     pub(crate) tag: T,
     /// As it was before the transaction.
     pub(crate) before: Option<AccountState>,
+    /// Whether the transaction has used no more of it than its code, and its balance only to pay
+    /// from and into: most calls of a token that wraps ether, say, do not care how much it holds.
+    is_open: bool,
     /// As it is now; its storage is in the journal's slots.
     pub(crate) account: Account,
+}
+
+impl<T> LoadedAccount<T> {
+    /// What was there before the transaction, if the account was left open to the end.
+    pub(crate) fn left_open(&self) -> Option<&AccountState> {
+        self.before.as_ref().filter(|_| self.is_open)
+    }
 }
 
 /// A slot that the transaction looked at.
@@ -201,15 +234,16 @@ impl<S: Source> TxJournal<S> {
             return Ok(StateLoad::new(place, is_cold));
         }
         let is_cold = self.warm.check_is_cold(&address, skip_cold_load)?;
-        let (tag, before) = self.source.load_account(address)?;
+        let LoadedState { tag, state: before, is_open } = self.source.load_account(address)?;
         let place = self.accounts_in_use as u32;
         if self.accounts_in_use == self.accounts.len() {
             let account = Account::new_not_existing(TransactionId::ZERO);
-            self.accounts.push(LoadedAccount { address, tag, before, account });
+            self.accounts.push(LoadedAccount { address, tag, before, is_open, account });
         }
         self.accounts_in_use += 1;
         let loaded = &mut self.accounts[place as usize];
         (loaded.address, loaded.tag, loaded.before) = (address, tag, before);
+        loaded.is_open = is_open;
         let info = &mut loaded.account.info;
         info.code = None;
         match before {
@@ -259,7 +293,9 @@ impl<S: Source> TxJournal<S> {
         load.map(|place| &self.accounts[place as usize].account)
     }
 
+    /// All of the account is open to who holds the handle.
     fn handle(&mut self, load: StateLoad<u32>) -> StateLoad<AccountHandle<'_, S>> {
+        self.close(load.data);
         load.map(|place| AccountHandle { journal: self, place })
     }
 
@@ -359,8 +395,39 @@ impl<S: Source> TxJournal<S> {
         self.undo.push(Undo::Code { account: place, hash, code });
     }
 
+    /// Makes the transaction depend on all of an account.
+    fn close(&mut self, place: u32) {
+        let loaded = &mut self.accounts[place as usize];
+        if std::mem::take(&mut loaded.is_open) {
+            self.source.close(loaded.tag);
+        }
+    }
+
+    /// Makes the transaction depend on an account being able to pay.
+    fn will_pay(&mut self, place: u32, amount: U256) {
+        let loaded = &self.accounts[place as usize];
+        let Some(before) = loaded.left_open() else { return };
+        let left = loaded.account.info.balance.checked_sub(amount);
+        let least = left.and_then(|left| before.balance.saturating_sub(left).try_into().ok());
+        match least {
+            Some(least) => self.source.needs(loaded.tag, least),
+            None => self.close(place),
+        }
+    }
+
+    /// Makes the transaction depend on all of an account if so much might be too much for it.
+    fn will_be_paid(&mut self, place: u32, amount: U256) {
+        let loaded = &self.accounts[place as usize];
+        let Some(before) = loaded.left_open() else { return };
+        let sum = loaded.account.info.balance.saturating_add(amount);
+        if sum.saturating_sub(before.balance) >= CREDIT_MAX {
+            self.close(place);
+        }
+    }
+
     fn move_balance(&mut self, from: u32, to: u32, amount: U256) -> Option<TransferError> {
         if from == to {
+            self.close(from);
             let short = amount > self.account_at(from).info.balance;
             return short.then_some(TransferError::OutOfFunds);
         }
@@ -368,6 +435,8 @@ impl<S: Source> TxJournal<S> {
             self.touch(to);
             return None;
         }
+        self.will_pay(from, amount);
+        self.will_be_paid(to, amount);
         self.touch(from);
         let payer = &mut self.account_at(from).info.balance;
         let Some(left) = payer.checked_sub(amount) else {

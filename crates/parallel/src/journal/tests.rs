@@ -1,6 +1,6 @@
 //! The journal against revm's own, step by step.
 
-use super::{Source, TxJournal};
+use super::{LoadedState, Source, TxJournal};
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, Log, U256};
 use heddle_evm::{AccountState, account_info, account_state};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -71,8 +71,8 @@ impl Database for State {
 impl Source for State {
     type AccountTag = ();
     type SlotTag = ();
-    fn load_account(&mut self, address: Address) -> Result<((), Option<AccountState>), Infallible> {
-        Ok(((), Self::account(address)))
+    fn load_account(&mut self, address: Address) -> Result<LoadedState<()>, Infallible> {
+        Ok(LoadedState::whole((), Self::account(address)))
     }
     fn load_slot(
         &mut self,
