@@ -1,6 +1,7 @@
 //! The journal against revm's own, step by step.
 
 use super::{LoadedState, Source, TxJournal};
+use crate::cell::balance_can_be_open;
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, Log, U256};
 use heddle_evm::{AccountState, account_info, account_state};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -72,7 +73,8 @@ impl Source for State {
     type AccountTag = ();
     type SlotTag = ();
     fn load_account(&mut self, address: Address) -> Result<LoadedState<()>, Infallible> {
-        Ok(LoadedState::whole((), Self::account(address)))
+        let state = Self::account(address);
+        Ok(LoadedState { tag: (), state, is_open: state.as_ref().is_some_and(balance_can_be_open) })
     }
     fn load_slot(
         &mut self,
