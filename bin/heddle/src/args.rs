@@ -240,6 +240,39 @@ pub(crate) struct Node {
     #[arg(long = "miner.etherbase", value_name = "ADDRESS", default_value_t = Address::ZERO, help_heading = "Blocks")]
     pub(crate) etherbase: Address,
 
+    /// Starts from a state dump in Anvil's format, gzipped or not.
+    #[arg(long, value_name = "FILE", requires = "dev", help_heading = "State dumps (with --dev)")]
+    pub(crate) load_state: Option<PathBuf>,
+    /// Writes such a dump at the end; into a directory as state.json.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "dev",
+        group = "dumped",
+        help_heading = "State dumps (with --dev)"
+    )]
+    pub(crate) dump_state: Option<PathBuf>,
+    /// Both: starts from the file if it is there, and writes it at the end.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "dev",
+        group = "dumped",
+        conflicts_with_all = ["load_state", "datadir"],
+        help_heading = "State dumps (with --dev)"
+    )]
+    pub(crate) state: Option<PathBuf>,
+    /// Also writes the dump every so many seconds.
+    #[arg(
+        short = 's',
+        long,
+        value_name = "SECONDS",
+        value_parser = seconds,
+        requires = "dumped",
+        help_heading = "State dumps (with --dev)"
+    )]
+    pub(crate) state_interval: Option<Duration>,
+
     /// Threads that execute a block's transactions [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,

@@ -7,9 +7,13 @@ use crate::{
 use anyhow::{Context, bail};
 use heddle_node::{
     Apis, ChainSource, DEV_MNEMONIC, DurabilityPolicy, Node, NodeConfig, NodeError, RpcConfig,
-    STOP_TIME_MAX, dev_accounts, init_datadir, open_store, workers_by_default,
+    STOP_TIME_MAX, dev_accounts, has_dump, init_datadir, open_store, workers_by_default,
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// `heddle node`
 pub(crate) fn node(args: args::Node) -> anyhow::Result<()> {
@@ -26,16 +30,63 @@ async fn run_node(args: args::Node) -> anyhow::Result<()> {
     let mnemonic = DEV_MNEMONIC;
     let datadir = args.datadir.clone();
     let mining = describe_mining(&args);
+    let dumps = Dumps::wanted(&args)?;
     // Before the node is there, so that a signal during start-up is not lost.
     let stop = StopSignals::install()?;
     let node = Node::start(config(args, &accounts)?).await?;
     Banner { node: &node, accounts: &accounts, mnemonic, datadir: datadir.as_deref(), mining }
         .print();
-    stop.received().await;
+    let stop = stop.received();
+    tokio::pin!(stop);
+    dumps.write_until(&mut stop, &node).await;
     tracing::info!("stopping");
+    // A dump that cannot be written must not keep the rest from being stopped in order.
+    let dumped = dumps.write(&node).await;
     match tokio::time::timeout(STOP_TIME_MAX, node.stop()).await {
-        Ok(stopped) => Ok(stopped?),
+        Ok(stopped) => stopped?,
         Err(_) => bail!("the node did not stop within {STOP_TIME_MAX:?}"),
+    }
+    Ok(dumped?)
+}
+
+/// Where and how often the state is dumped.
+struct Dumps {
+    path: Option<PathBuf>,
+    interval: Option<Duration>,
+}
+
+impl Dumps {
+    /// A path that cannot be written is told before there is something to lose.
+    fn wanted(args: &args::Node) -> anyhow::Result<Self> {
+        let path = args.dump_state.clone().or_else(|| args.state.clone());
+        if let Some(directory) = path.as_deref().and_then(Path::parent)
+            && !directory.as_os_str().is_empty()
+            && !directory.is_dir()
+        {
+            bail!("{} is no directory; the state cannot be dumped into it", directory.display());
+        }
+        Ok(Self { path, interval: args.state_interval })
+    }
+
+    async fn write(&self, node: &Node) -> Result<(), NodeError> {
+        if let Some(path) = &self.path {
+            let path = node.dump_state(path).await?;
+            tracing::info!(path = %path.display(), "the state is dumped");
+        }
+        Ok(())
+    }
+
+    /// Writes one after every interval until `stop` is over.
+    async fn write_until(&self, stop: &mut (impl Future<Output = ()> + Unpin), node: &Node) {
+        while let Some(interval) = self.interval {
+            if tokio::time::timeout(interval, &mut *stop).await.is_ok() {
+                return;
+            }
+            if let Err(error) = self.write(node).await {
+                tracing::error!(%error, "the state could not be dumped");
+            }
+        }
+        stop.await;
     }
 }
 
@@ -57,8 +108,10 @@ fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<Node
     };
     let signers = accounts.iter().map(|account| account.signer.clone()).collect();
     let apis = if args.dev { Apis::all() } else { Apis::public() };
+    let load_state = args.load_state.or_else(|| args.state.filter(|path| has_dump(path)));
     Ok(NodeConfig {
         chain,
+        load_state,
         workers: args.workers.map_or_else(workers_by_default, usize::from),
         automine: args.dev && !args.no_mining && args.block_time.is_none(),
         block_time: args.block_time,

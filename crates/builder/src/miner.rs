@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_consensus::transaction::Recovered;
 use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
-use heddle_chain::{Chain, ChainBlock, Imported, ProducedBlock, State};
+use heddle_chain::{Chain, ChainBlock, Imported, NewChain, ProducedBlock, State};
 use heddle_evm::{Block, BlockState, RecoveredTransaction, StateError};
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use parking_lot::{Mutex, RwLock};
@@ -294,10 +294,21 @@ impl Miner {
         self.ask(|reply| Command::Reorganise { blocks, reply }).await?
     }
 
-    /// Goes back to genesis: blocks, alterations, snapshots, waiting transactions and what was set
-    /// for the clock and the next block are gone.
+    /// Goes back to genesis, also from a chain that was loaded: blocks, alterations, snapshots, waiting transactions and
+    /// what was set for the clock and the next block are gone.
     pub async fn reset(&self) -> Result<(), MineError> {
         self.ask(|reply| Command::Reset { reply }).await?
+    }
+
+    /// Puts another chain in the place of this one; what [`Self::reset`] forgets is forgotten.
+    pub async fn load(&self, new: NewChain) -> Result<(), MineError> {
+        let new = Box::new(new);
+        self.ask(|reply| Command::Load { new, reply }).await?
+    }
+
+    /// The base fee of the next block, in wei: what was set for it, or what follows from the head.
+    pub fn next_base_fee(&self) -> u64 {
+        self.shared.next_base_fee()
     }
 
     /// The snapshots that can be gone back to: id, block number, block hash.

@@ -66,7 +66,7 @@ impl Shared {
         heddle_pool::PoolRules { base_fee: self.next_base_fee(), ..rules }
     }
 
-    fn next_base_fee(&self) -> u64 {
+    pub(crate) fn next_base_fee(&self) -> u64 {
         self.next.lock().base_fee.unwrap_or_else(|| self.chain.next_base_fee())
     }
 

@@ -6,7 +6,9 @@ use crate::{
     shared::{NextBlock, Shared},
 };
 use alloy_primitives::{B256, TxHash, U256};
-use heddle_chain::{ChainBlock, ImportError, ImportStatus, Imported, ProducedBlock, State};
+use heddle_chain::{
+    ChainBlock, ImportError, ImportStatus, Imported, NewChain, ProducedBlock, State,
+};
 use heddle_evm::{
     Block, BlockState, RecoveredTransaction, SkippedTransaction, StateChanges, StateError,
     TransactionError,
@@ -77,6 +79,10 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Vec<Arc<ChainBlock>>, MineError>>,
     },
     Reset {
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
+    Load {
+        new: Box<NewChain>,
         reply: oneshot::Sender<Result<(), MineError>>,
     },
     Snapshots {
@@ -159,6 +165,7 @@ impl Worker {
             Command::Rollback { depth, reply } => drop(reply.send(self.rollback(depth))),
             Command::Reorganise { blocks, reply } => drop(reply.send(self.reorganise(blocks))),
             Command::Reset { reply } => drop(reply.send(self.reset())),
+            Command::Load { new, reply } => drop(reply.send(self.load(&new))),
             Command::Snapshots { reply } => drop(reply.send(self.list_snapshots())),
             Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
@@ -356,8 +363,17 @@ impl Worker {
     }
 
     fn reset(&mut self) -> Result<(), MineError> {
-        self.shared.chain.unwind_to(0)?;
-        self.shared.chain.restore_altered(None);
+        self.shared.chain.reset()?;
+        self.start_anew()
+    }
+
+    fn load(&mut self, new: &NewChain) -> Result<(), MineError> {
+        self.shared.chain.load(new)?;
+        self.start_anew()
+    }
+
+    /// Forgets what belongs to the chain that was.
+    fn start_anew(&mut self) -> Result<(), MineError> {
         self.shared.clock.lock().reset();
         *self.shared.next.lock() = NextBlock::default();
         self.snapshots.clear();
@@ -413,7 +429,7 @@ impl Worker {
             return Ok(false);
         }
         self.shared.chain.unwind_to(snapshot.number)?;
-        self.shared.chain.restore_altered(snapshot.altered.clone());
+        self.shared.chain.restore_altered(snapshot.altered.clone())?;
         self.shared.clock.lock().restore(snapshot.clock_offset_s);
         self.snapshots.split_off(&id);
         self.shared.pool.clear();

@@ -1,11 +1,10 @@
 //! Changes of the state that no transaction makes: development clients ask for them.
 //!
 //! What is altered shows at once in the state of the head, whose header stays as it is. The next block starts from it,
-//! and carries the change together with its own, so that its state root is true again. The state that such a block
-//! started from is remembered, for running it again; after a restart it is not, and a block file cannot say it.
+//! and carries the change together with its own, so that its state root is true again. What was altered is stored with
+//! the number of the block that starts from it, for running it again, also after a restart. A block file cannot say it.
 
 use crate::{Chain, ChainBlock, ChainError, State, chain::Head};
-use alloy_primitives::B256;
 use heddle_evm::{BlockState, StateChanges, StateError};
 use std::sync::Arc;
 
@@ -28,8 +27,7 @@ impl Chain {
             Some(earlier) => (**earlier).clone().then(changes),
             None => changes,
         };
-        self.put_altered(&head, Some(Arc::new(altered)));
-        Ok(())
+        self.put_altered(&head, Some(Arc::new(altered)))
     }
 
     /// What is altered in the state of the head, to be put back with [`Self::restore_altered`].
@@ -38,20 +36,24 @@ impl Chain {
     }
 
     /// Makes these the alterations of the head.
-    pub fn restore_altered(&self, altered: Option<Arc<StateChanges>>) {
+    ///
+    /// # Errors
+    /// If they cannot be stored; nothing changes then.
+    pub fn restore_altered(&self, altered: Option<Arc<StateChanges>>) -> Result<(), ChainError> {
         let _changing = self.changing.lock();
         let head = self.head_and_state();
-        self.put_altered(&head, altered);
+        self.put_altered(&head, altered)
     }
 
-    fn put_altered(&self, head: &Head, altered: Option<Arc<StateChanges>>) {
+    fn put_altered(
+        &self,
+        head: &Head,
+        altered: Option<Arc<StateChanges>>,
+    ) -> Result<(), ChainError> {
         let altered = altered.filter(|changes| !changes.is_empty());
-        let base = head.base.clone();
-        let state = match &altered {
-            Some(changes) => base.with_changes(changes.clone()),
-            None => base.clone(),
-        };
-        self.put_head(Head { block: head.block.clone(), base, altered, state });
+        self.store.put_alterations(altered.as_deref())?;
+        self.put_head(Head::new(head.block.clone(), head.base.clone(), altered));
+        Ok(())
     }
 
     /// The state that a block started from: its parent's, altered if it was. The parent must be on
@@ -64,14 +66,14 @@ impl Chain {
         let parent = self.number_by_hash(hash)?;
         let parent = parent.ok_or(ChainError::UnknownParent(hash))?;
         let state = self.state_at(parent)?;
-        Ok(match self.altered_before.lock().get(&block.hash()) {
-            Some(changes) => state.with_changes(changes.clone()),
+        // What was altered after the head belongs to its state already, and a block on the chain has
+        // its parent below the head.
+        if self.hash_by_number(block.number())? != Some(block.hash()) {
+            return Ok(state);
+        }
+        Ok(match self.store.alterations(block.number())? {
+            Some(changes) => state.with_changes(Arc::new(changes)),
             None => state,
         })
-    }
-
-    /// Remembers what was altered before a block. Only under `changing`.
-    pub(crate) fn remember_altered(&self, block: B256, altered: Arc<StateChanges>) {
-        self.altered_before.lock().put(block, altered);
     }
 }

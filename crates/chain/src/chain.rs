@@ -21,10 +21,6 @@ const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zer
 /// Blocks whose execution profile is kept: some 50 bytes a run, so 2 MB for a full block.
 const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("is not zero");
 
-/// Blocks before which the state was altered that are remembered: such alterations are made by hand
-/// or by a test, one account or slot at a time.
-const ALTERED_BLOCKS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
-
 /// Head changes a subscriber may be behind before it loses some (and is told so).
 const EVENTS_MAX: usize = 256;
 
@@ -50,8 +46,16 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    pub(crate) fn new(block: Arc<ChainBlock>, state: State) -> Self {
-        Self { block, base: state.clone(), altered: None, state }
+    pub(crate) fn new(
+        block: Arc<ChainBlock>,
+        base: State,
+        altered: Option<Arc<StateChanges>>,
+    ) -> Self {
+        let state = match &altered {
+            Some(changes) => base.with_changes(changes.clone()),
+            None => base.clone(),
+        };
+        Self { block, base, altered, state }
     }
 }
 
@@ -68,8 +72,6 @@ pub struct Chain {
     pub(crate) changing: Mutex<()>,
     blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
     pub(crate) profiles: Mutex<LruCache<B256, Arc<Profile>>>,
-    /// By the hash of the block that started from it.
-    pub(crate) altered_before: Mutex<LruCache<B256, Arc<StateChanges>>>,
     events: broadcast::Sender<ChainEvent>,
 }
 
@@ -107,7 +109,6 @@ impl Chain {
             changing: Mutex::new(()),
             blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
             profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
-            altered_before: Mutex::new(LruCache::new(ALTERED_BLOCKS_MAX)),
             events: broadcast::channel(EVENTS_MAX).0,
         })
     }
@@ -116,7 +117,9 @@ impl Chain {
         let state = State::new(Arc::new(store.latest()?), code.clone());
         let number = state.view().number();
         let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
-        Ok(Head::new(Arc::new(block), state))
+        // What was altered after the block counts again after a restart.
+        let altered = store.alterations(number.saturating_add(1))?.map(Arc::new);
+        Ok(Head::new(Arc::new(block), state, altered))
     }
 
     fn load_block(store: &Store, number: u64) -> Result<Option<ChainBlock>, ChainError> {
@@ -141,7 +144,7 @@ impl Chain {
         self.spec.chain_id()
     }
 
-    /// Hash of block zero.
+    /// Hash of the genesis block of the rules; a chain that was loaded may have another block zero.
     pub const fn genesis_hash(&self) -> B256 {
         self.genesis_hash
     }
@@ -331,7 +334,7 @@ impl Chain {
         let state = State::new(Arc::new(self.store.latest()?), self.code.clone());
         let former = {
             let mut head = self.head.write();
-            std::mem::replace(&mut *head, Arc::new(Head::new(block.clone(), state)))
+            std::mem::replace(&mut *head, Arc::new(Head::new(block.clone(), state, None)))
         };
         self.blocks.lock().put(former.block.number(), former.block.clone());
         // Nobody listening is fine.

@@ -3,8 +3,8 @@
 //! Owns which block is the head; how a block is executed and sealed on it ([`Chain::produce`],
 //! [`Chain::commit`]); how one that others made is validated, executed and verified
 //! ([`Chain::import`]); how the head moves between branches ([`Chain::set_head`]); and chain files
-//! ([`Chain::import_chain_file`], [`Chain::export_chain_file`]). A change becomes visible as a
-//! whole: state, history, look-ups and the head together, and subscribers hear of it once, in
+//! ([`Chain::import_chain_file`], [`Chain::export_chain_file`]); and how a chain from a dump takes its
+//! place ([`Chain::load`]). A change becomes visible as a whole: state, history, look-ups and the head together, and subscribers hear of it once, in
 //! order.
 //!
 //! Promises: every block goes through the parallel executor and carries real roots. A block that
@@ -25,6 +25,7 @@ mod file;
 mod genesis;
 mod import;
 mod import_error;
+mod load;
 mod produce;
 mod rules;
 mod scratch;
@@ -38,8 +39,10 @@ pub use chain::{Chain, ChainEvent};
 pub use error::ChainError;
 pub use file::{ChainFileError, FILE_BLOCK_BYTES_MAX, ImportProgress, ImportSummary};
 pub use genesis::GenesisBlock;
+pub use heddle_store::StoredAccount;
 pub use import::{ImportStatus, Imported, REORG_DEPTH_MAX, SIDE_BRANCH_EXECUTED_MAX};
 pub use import_error::{ImportError, OptionalField};
+pub use load::NewChain;
 pub use produce::{BlockAttributes, ProducedBlock};
 pub use rules::BlockRules;
 pub use scratch::Scratch;

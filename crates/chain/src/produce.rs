@@ -62,8 +62,6 @@ pub struct ProducedBlock {
     pub changes: Arc<StateChanges>,
     /// The state after it.
     pub state: State,
-    /// What was altered in the state of the parent before; part of `changes`.
-    altered: Option<Arc<StateChanges>>,
     trie: TrieUpdates,
 }
 
@@ -186,7 +184,6 @@ impl Chain {
             requests,
             profile: Arc::new(executed.profile),
             changes,
-            altered,
             state,
             trie,
         })
@@ -243,9 +240,6 @@ impl Chain {
         metrics::histogram!("chain_commit_seconds").record(started.elapsed());
         metrics::gauge!("chain_head_number").set(block.number() as f64);
         self.profiles.lock().put(block.hash(), produced.profile);
-        if let Some(altered) = produced.altered {
-            self.remember_altered(block.hash(), altered);
-        }
         self.advance(block.clone())?;
         Ok(block)
     }

@@ -144,6 +144,11 @@ impl State {
             None => Ok(Bytes::new()),
         }
     }
+
+    /// The code with this hash, which an account of this state has.
+    pub fn code_by_hash(&self, hash: B256) -> Result<Bytes, StateError> {
+        Ok(self.code_by_hash_ref(hash)?.original_bytes())
+    }
 }
 
 impl DatabaseRef for State {

@@ -173,5 +173,7 @@ pub(crate) fn commit(store: &Store, blocks: &[ExecutedBlock]) -> Result<(), Stor
             total_difficulty: Some(executed.block.total_difficulty),
         })
         .collect();
+    // What was altered here by hand these blocks did not start from.
+    store.put_alterations(None)?;
     store.commit_blocks(&batches)
 }

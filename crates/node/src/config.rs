@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub coinbase: alloy_primitives::Address,
     /// How long a block may be shown before it is on disk.
     pub durability: DurabilityPolicy,
+    /// A state dump in Anvil's format that the chain starts from.
+    pub load_state: Option<PathBuf>,
     /// The JSON-RPC server.
     pub rpc: RpcConfig,
     /// Where Prometheus finds the metrics, if anywhere.

@@ -36,6 +36,33 @@ pub enum NodeError {
         /// The data directory.
         path: PathBuf,
     },
+    /// The state dump cannot be read.
+    #[error("cannot read the state dump {}: {source}", path.display())]
+    DumpFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The state dump is wrong, or none can be written.
+    #[error("{}: {source}", path.display())]
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<heddle_dump::DumpError>,
+    },
+    /// Only a chain without blocks can start from a state dump.
+    #[error(
+        "the data directory has {blocks} blocks already; load the state dump into a new directory, or without --datadir"
+    )]
+    ChainHasBlocks {
+        /// How many, without genesis.
+        blocks: u64,
+    },
+    /// What was loaded could not become the chain.
+    #[error(transparent)]
+    Load(Box<heddle_builder::MineError>),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -10,11 +10,13 @@
 
 mod config;
 mod dev_accounts;
+mod dump;
 mod error;
 mod running;
 
 pub use config::{ChainSource, NodeConfig, workers_by_default};
 pub use dev_accounts::{DEV_MNEMONIC, DevAccount, dev_accounts};
+pub use dump::has_dump;
 pub use error::NodeError;
 pub use heddle_chain::{Chain, ImportProgress, ImportSummary};
 pub use heddle_chainspec::ChainSpec;

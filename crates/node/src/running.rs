@@ -10,7 +10,12 @@ use heddle_pool::PoolLimits;
 use heddle_rpc::{RpcServer, RpcServerHandle};
 use heddle_store::{Store, StoreConfig};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// How long stopping may take before the process ends all the same; what was committed is then on
 /// disk but for the durability window.
@@ -53,6 +58,9 @@ impl Node {
             },
         )
         .map_err(NodeError::Threads)?;
+        if let Some(path) = &config.load_state {
+            crate::dump::load(path, &miner).await?;
+        }
         let rpc = RpcServer::start(config.rpc, miner.clone()).await?;
         Ok(Self { chain, miner, rpc })
     }
@@ -65,6 +73,19 @@ impl Node {
     /// The miner and its pool.
     pub fn miner(&self) -> &Arc<Miner> {
         &self.miner
+    }
+
+    /// Writes the chain into a file, in Anvil's format; a directory gets a `state.json`.
+    ///
+    /// # Errors
+    /// If it cannot be written; a file that was there is as it was then.
+    pub async fn dump_state(&self, path: &Path) -> Result<PathBuf, NodeError> {
+        let (chain, path) = (self.chain.clone(), path.to_owned());
+        let written = tokio::task::spawn_blocking(move || crate::dump::write(&chain, &path));
+        match written.await {
+            Ok(written) => written,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// Where JSON-RPC is served.

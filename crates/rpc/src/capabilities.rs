@@ -97,14 +97,16 @@ fn system_contracts(context: &Context, time: u64) -> BTreeMap<SystemContract, Ad
 }
 
 /// `eth_capabilities`: which blocks can be asked about. Everything is kept, except that the nodes of older states'
-/// tries, and with them proofs, can only be made so far back.
-pub(crate) fn capabilities(context: &Context) -> Value {
+/// tries, and with them proofs, can only be made so far back; a chain that was loaded from a dump begins there.
+pub(crate) fn capabilities(context: &Context) -> Result<Value, Failure> {
     let head = context.chain.head();
-    let kept = json!({ "disabled": false, "oldestBlock": U64::ZERO });
-    let oldest_proof = head.number().saturating_sub(REORG_DEPTH_MAX);
-    json!({
+    let store = context.chain.store();
+    let from = |number| json!({ "disabled": false, "oldestBlock": U64::from(number) });
+    let kept = from(store.first_block().map_err(Failure::server)?);
+    let oldest_proof = head.number().saturating_sub(REORG_DEPTH_MAX).max(store.first_state());
+    Ok(json!({
         "head": { "number": U256::from(head.number()), "hash": head.hash() },
-        "state": kept,
+        "state": from(store.first_state()),
         "tx": kept,
         "logs": kept,
         "receipts": kept,
@@ -114,7 +116,7 @@ pub(crate) fn capabilities(context: &Context) -> Value {
             "oldestBlock": U64::from(oldest_proof),
             "deleteStrategy": { "type": "window", "retentionBlocks": U64::from(REORG_DEPTH_MAX) },
         },
-    })
+    }))
 }
 
 #[cfg(test)]

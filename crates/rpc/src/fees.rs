@@ -83,12 +83,12 @@ fn suggest(mut tips: Vec<u128>) -> u128 {
 /// now has to pay (geth adds the head's).
 pub(crate) fn gas_price(context: &Context) -> Result<U256, Failure> {
     let tip = context.tips.suggestion(context)?;
-    Ok(U256::from(tip) + U256::from(context.chain.next_base_fee()))
+    Ok(U256::from(tip) + U256::from(context.miner.next_base_fee()))
 }
 
 /// The fee cap of a transaction with this tip whose sender names none: room for the base fee to double, as in geth.
 pub(crate) fn default_fee_cap(context: &Context, tip: u128) -> u128 {
-    tip.saturating_add(2 * u128::from(context.chain.next_base_fee()))
+    tip.saturating_add(2 * u128::from(context.miner.next_base_fee()))
 }
 
 /// `eth_blobBaseFee`: the price in the newest block, as in geth; zero before Cancun.

@@ -169,7 +169,7 @@ impl Table<'_> {
             Ok(U64::from(context.chain.head().number()))
         })?;
         self.light("eth_config", 0, |context, _| capabilities::config(context))?;
-        self.light("eth_capabilities", 0, |context, _| Ok(capabilities::capabilities(context)))?;
+        self.light("eth_capabilities", 0, |context, _| capabilities::capabilities(context))?;
         self.light("eth_syncing", 0, |_, _| Ok(false))?;
         self.light("eth_coinbase", 0, |context, _| Ok(context.miner.coinbase()))?;
         // The first look at a large block takes milliseconds.
@@ -180,7 +180,7 @@ impl Table<'_> {
             |_| Ok(()),
             |context, ()| Ok(U256::from(context.tips.suggestion(context)?)),
         )?;
-        self.light("eth_baseFee", 0, |context, _| Ok(U256::from(context.chain.next_base_fee())))?;
+        self.light("eth_baseFee", 0, |context, _| Ok(U256::from(context.miner.next_base_fee())))?;
         self.light("eth_blobBaseFee", 0, |context, _| Ok(fees::blob_base_fee(context)))?;
         self.heavy(
             "eth_feeHistory",

@@ -102,13 +102,13 @@ impl ChangeSet {
     }
 }
 
-fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn push_short(out: &mut Vec<u8>, bytes: &[u8]) {
     debug_assert!(bytes.len() < usize::from(UNCHANGED), "accounts and words are short");
     out.push(bytes.len() as u8);
     out.extend_from_slice(bytes);
 }
 
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -116,27 +116,27 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-struct Reader<'b> {
-    rest: &'b [u8],
+pub(crate) struct Reader<'b> {
+    pub(crate) rest: &'b [u8],
 }
 
 impl<'b> Reader<'b> {
-    fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'b [u8], StoreError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(cut_off)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, StoreError> {
+    pub(crate) fn byte(&mut self) -> Result<u8, StoreError> {
         self.take(1).map(|byte| byte[0])
     }
 
-    fn word(&mut self) -> Result<U256, StoreError> {
+    pub(crate) fn word(&mut self) -> Result<U256, StoreError> {
         let length = usize::from(self.byte()?);
         decode_word(TABLE, self.take(length)?)
     }
 
-    fn varint(&mut self) -> Result<u64, StoreError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, StoreError> {
         let mut value = 0;
         for shift in (0..63).step_by(7) {
             let byte = self.byte()?;

@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-fn check_extends(batch: &BlockBatch<'_>, head: BlockId) -> Result<(), StoreError> {
+pub(crate) fn check_extends(batch: &BlockBatch<'_>, head: BlockId) -> Result<(), StoreError> {
     let (number, parent_hash) = (batch.header.number, batch.header.parent_hash);
     if head.number.checked_add(1) == Some(number) && parent_hash == head.hash {
         return Ok(());
@@ -103,7 +103,7 @@ fn check_extends(batch: &BlockBatch<'_>, head: BlockId) -> Result<(), StoreError
     })
 }
 
-fn check_even(batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+pub(crate) fn check_even(batch: &BlockBatch<'_>) -> Result<(), StoreError> {
     let transactions = batch.transactions.len();
     let (senders, receipts) = (batch.senders.len(), batch.receipts.len());
     if senders == transactions && receipts == transactions {
@@ -112,7 +112,10 @@ fn check_even(batch: &BlockBatch<'_>) -> Result<(), StoreError> {
     Err(StoreError::UnevenBatch { number: batch.header.number, transactions, senders, receipts })
 }
 
-fn write_block(tables: &mut WriteTables<'_>, batch: &BlockBatch<'_>) -> Result<(), StoreError> {
+pub(crate) fn write_block(
+    tables: &mut WriteTables<'_>,
+    batch: &BlockBatch<'_>,
+) -> Result<(), StoreError> {
     let number = batch.header.number;
     let header = HeaderRecord::encode(batch.hash, batch.total_difficulty, batch.header);
     tables.headers.insert(number, header.as_slice())?;
@@ -208,7 +211,7 @@ pub(crate) fn addresses_in(list: &[u8]) -> impl Iterator<Item = Address> {
 /// be created there (EIP-7610), and reading every account's storage to know would be dear. They come
 /// about in the genesis state or before EIP-161; mainnet has 28. The list only grows, which is fine,
 /// since [`crate::StateView::has_only_storage`] looks at the storage of those in it.
-fn note_storage_only(
+pub(crate) fn note_storage_only(
     tables: &mut WriteTables<'_>,
     changes: &StateChanges,
 ) -> Result<(), StoreError> {

@@ -120,6 +120,14 @@ pub enum StoreError {
         /// The hash that the store was opened with.
         expected: B256,
     },
+    /// The state of a block from before the one that the chain was loaded at.
+    #[error("the state of block {number} is not kept: this chain's state begins at block {base}")]
+    StateNotKept {
+        /// Number of the block.
+        number: u64,
+        /// The first block whose state is kept.
+        base: u64,
+    },
     /// The block does not extend the head.
     #[error(
         "block {number} with parent {parent_hash} does not extend the head, block {head_number} with hash {head_hash}"

@@ -36,12 +36,18 @@
 //! | `storage_history` | address, slot, number | the value before that block |
 //! | `recent_logs` | number | fingerprints of the addresses and topics of its logs, of the newest blocks |
 //! | `log_chunks` | last block, fingerprint, page | the same of older blocks, by fingerprint; see `log_index.rs` |
+//! | `alterations` | number | what was altered by hand in the state before that block was made |
 //! | `side_blocks` | hash | header and body of a block that is not in the chain |
 //!
 //! The state after block *n* is read by a short look-up: the first history entry of the account or
 //! slot with a number above *n* says what it was until then; if there is none, it has not changed
 //! since and the flat state says it. A wiped storage is entered slot by slot, so that this stays
 //! true. The genesis block has no changes and no history, since nothing is before it.
+//!
+//! # Loaded chains
+//! A store can begin at a later block than genesis ([`NewBase`]), with a state that is given as a
+//! whole. Its number and the root of that state are the entry `base` in `meta`; blocks before it may
+//! be there without a state.
 //!
 //! # Durability
 //! Commits are visible at once and go to disk in the background, all that were made within the
@@ -55,6 +61,8 @@
 //! the database grows by what every block overwrites. Views are for the duration of a request or a
 //! block.
 
+mod alterations;
+mod base;
 mod block;
 mod chain;
 mod change_set;
@@ -69,7 +77,9 @@ mod schema;
 mod store;
 mod verify;
 mod view;
+mod whole;
 
+pub use base::NewBase;
 pub use block::{
     BlockBatch, BlockId, ChainIdentity, StoredBlock, Transaction, TransactionLocation,
 };
@@ -81,3 +91,4 @@ pub use schema::SCHEMA_VERSION;
 pub use store::{CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, Store, StoreConfig};
 pub use verify::{StateReport, TableSize};
 pub use view::StateView;
+pub use whole::StoredAccount;

@@ -1,6 +1,6 @@
 //! Opening a data directory: whose is it, can it be read, is anyone else in it.
 
-use crate::schema::{META, SCHEMA_VERSION, WriteTables, meta};
+use crate::schema::{META, SCHEMA_OLDEST, SCHEMA_VERSION, WriteTables, meta};
 use crate::{ChainIdentity, DurabilityPolicy, Store, StoreConfig, StoreError};
 use alloy_primitives::B256;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, backends::InMemoryBackend};
@@ -49,7 +49,11 @@ impl Store {
             create_file(path, &file, identity)?;
         }
         let database = open_file(path, &file, config)?;
-        check_identity(path, &file, &database, identity)?;
+        let version = check_identity(path, &file, &database, identity)?;
+        if version < SCHEMA_VERSION {
+            upgrade(&database).map_err(|error| error.at(&file))?;
+            tracing::info!(from = version, to = SCHEMA_VERSION, "the database is upgraded");
+        }
         crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
         Self::over(database, file, *identity, config.durability, Some(lock))
     }
@@ -126,14 +130,34 @@ pub(crate) fn write_identity(
     let transaction = database.begin_write()?;
     {
         let mut tables = WriteTables::open(&transaction)?;
-        let version = SCHEMA_VERSION.to_be_bytes();
-        tables.meta.insert(meta::SCHEMA_VERSION, version.as_slice())?;
-        let chain_id = identity.chain_id.to_be_bytes();
-        tables.meta.insert(meta::CHAIN_ID, chain_id.as_slice())?;
-        tables.meta.insert(meta::GENESIS_HASH, identity.genesis_hash.as_slice())?;
+        for (key, value) in identity_entries(identity) {
+            tables.meta.insert(key, value.as_slice())?;
+        }
     }
     transaction.commit()?;
     Ok(())
+}
+
+/// Brings a database of an older schema to the present one: since [`SCHEMA_OLDEST`] only tables
+/// were added, and opening them makes them.
+fn upgrade(database: &Database) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    {
+        let mut tables = WriteTables::open(&transaction)?;
+        let version = SCHEMA_VERSION.to_be_bytes();
+        tables.meta.insert(meta::SCHEMA_VERSION, version.as_slice())?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// What a database says of itself.
+pub(crate) fn identity_entries(identity: &ChainIdentity) -> [(&'static str, Vec<u8>); 3] {
+    [
+        (meta::SCHEMA_VERSION, SCHEMA_VERSION.to_be_bytes().to_vec()),
+        (meta::CHAIN_ID, identity.chain_id.to_be_bytes().to_vec()),
+        (meta::GENESIS_HASH, identity.genesis_hash.to_vec()),
+    ]
 }
 
 /// Opens the file. redb trusts a file that was closed cleanly and may panic on one that was changed
@@ -182,12 +206,13 @@ struct FoundIdentity {
     genesis: Option<B256>,
 }
 
+/// The version of its schema.
 fn check_identity(
     path: &Path,
     file: &Path,
     database: &Database,
     expected: &ChainIdentity,
-) -> Result<(), StoreError> {
+) -> Result<u32, StoreError> {
     let read = || -> Result<FoundIdentity, StoreError> {
         let table = match database.begin_read()?.open_table(META) {
             Ok(table) => table,
@@ -209,13 +234,13 @@ fn check_identity(
         Ok(result) => result.map_err(|error| error.at(file))?,
         Err(_) => return Err(damaged("its structure is inconsistent")),
     };
-    let found = version.ok_or_else(|| damaged("it is not a Heddle database"))?;
+    let version = version.ok_or_else(|| damaged("it is not a Heddle database"))?;
     let (path, supported) = (path.to_owned(), SCHEMA_VERSION);
-    if found > supported {
-        return Err(StoreError::SchemaTooNew { path, found, supported });
+    if version > supported {
+        return Err(StoreError::SchemaTooNew { path, found: version, supported });
     }
-    if found < supported {
-        return Err(StoreError::SchemaTooOld { path, found, supported });
+    if version < SCHEMA_OLDEST {
+        return Err(StoreError::SchemaTooOld { path, found: version, supported });
     }
     let (Some(found_chain_id), Some(found)) = (chain_id, genesis) else {
         return Err(damaged("it does not say which chain it belongs to"));
@@ -229,5 +254,5 @@ fn check_identity(
             expected: expected.genesis_hash,
         });
     }
-    Ok(())
+    Ok(version)
 }

@@ -1,5 +1,6 @@
 //! Going back: unwinding blocks, and proofs of older states.
 
+use crate::alterations::remove_alterations_after;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::codec::{BodyRecord, HeaderRecord};
 use crate::commit::{apply_changes, apply_trie_updates};
@@ -49,6 +50,7 @@ impl Store {
             if number == head {
                 break;
             }
+            self.snapshot().base.check(number)?;
             let target = number.max(head.saturating_sub(UNWIND_BLOCKS_MAX));
             self.unwind_step(&writer, target, &mut removed)?;
         }
@@ -84,6 +86,7 @@ impl Store {
                 remove_history(tables, *number, step)?;
                 removed.push(remove_block(tables, *number)?);
             }
+            remove_alterations_after(tables, target)?;
             lower_tags(tables, target)
         })
     }
@@ -117,6 +120,8 @@ impl Store {
         if to > head {
             return Err(StoreError::UnknownBlock { number: to, head });
         }
+        // A block's changes start from the state before it.
+        snapshot.base.check(from.saturating_sub(1))?;
         let mut changed = BTreeSet::new();
         for number in from..=to {
             changed.extend(change_set(&snapshot, number)?.0.accounts.into_keys());
@@ -135,6 +140,7 @@ impl Store {
         if number > head {
             return Err(StoreError::UnknownBlock { number, head });
         }
+        snapshot.base.check(number)?;
         let too_old = |limit| StoreError::ProofTooOld { number, head, limit };
         if head - number > PROOF_DEPTH_BLOCKS_MAX {
             return Err(too_old(format!("{PROOF_DEPTH_BLOCKS_MAX} blocks")));
@@ -210,13 +216,19 @@ fn reversed(view: &StateView, overwritten: &ChangeSet) -> Result<StateChanges, S
     Ok(changes)
 }
 
+/// The root of the state after a block: its header's, or what was found when the chain was loaded.
+pub(crate) fn root_of(snapshot: &Snapshot, number: u64) -> Result<B256, StoreError> {
+    if let Some(root) = snapshot.base.root.filter(|_| number == snapshot.base.number) {
+        return Ok(root);
+    }
+    match snapshot.tables.headers.get(number)? {
+        Some(record) => Ok(HeaderRecord::decode("headers", &mut record.value())?.header.state_root),
+        None => Err(StoreError::damaged("headers", format!("block {number} is missing"))),
+    }
+}
+
 fn check_root(snapshot: &Snapshot, number: u64, actual: B256) -> Result<(), StoreError> {
-    let expected = match snapshot.tables.headers.get(number)? {
-        Some(record) => HeaderRecord::decode("headers", &mut record.value())?.header.state_root,
-        None => {
-            return Err(StoreError::damaged("headers", format!("block {number} is missing")));
-        }
-    };
+    let expected = root_of(snapshot, number)?;
     if actual == expected {
         Ok(())
     } else {

@@ -7,7 +7,11 @@ use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, Write
 
 /// The version of the layout that this build reads and writes. Any change to a table's name, key
 /// or value makes it a new one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The oldest version that is brought to the present one when it is opened. Version 2 added the
+/// table `alterations` and the entry `base`.
+pub(crate) const SCHEMA_OLDEST: u32 = 1;
 
 type Bytes = &'static [u8];
 type Key<const N: usize> = &'static [u8; N];
@@ -30,6 +34,7 @@ const STORAGE_HISTORY: TableDefinition<'_, Key<60>, Bytes> =
     TableDefinition::new("storage_history");
 const RECENT_LOGS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("recent_logs");
 const LOG_CHUNKS: TableDefinition<'_, (u64, u64, u32), Bytes> = TableDefinition::new("log_chunks");
+const ALTERATIONS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("alterations");
 const SIDE_BLOCKS: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("side_blocks");
 
 type Writable<'t, K, V> = Table<'t, K, V>;
@@ -46,6 +51,12 @@ macro_rules! tables {
             /// Opens every table, creating the missing ones.
             pub(crate) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: transaction.open_table($definition)?,)+ })
+            }
+
+            /// Deletes every table with all that is in it.
+            pub(crate) fn delete(transaction: &WriteTransaction) -> Result<(), StoreError> {
+                $(transaction.delete_table($definition)?;)+
+                Ok(())
             }
         }
 
@@ -89,6 +100,7 @@ tables! {
     storage_history: STORAGE_HISTORY<Key<60>, Bytes>,
     recent_logs: RECENT_LOGS<u64, Bytes>,
     log_chunks: LOG_CHUNKS<(u64, u64, u32), Bytes>,
+    alterations: ALTERATIONS<u64, Bytes>,
     side_blocks: SIDE_BLOCKS<Key<32>, Bytes>,
 }
 
@@ -101,6 +113,8 @@ pub(crate) mod meta {
     pub(crate) const SAFE: &str = "safe";
     /// The next block whose logs are to be indexed.
     pub(crate) const LOGS_INDEXED: &str = "logs_indexed";
+    /// Where the state begins, if not at genesis; see `base.rs`.
+    pub(crate) const BASE: &str = "base";
     /// Addresses, one after the other.
     pub(crate) const STORAGE_ONLY: &str = "storage_only";
 }

@@ -1,10 +1,11 @@
+use crate::base::Base;
 use crate::commit::addresses_in;
 use crate::flusher::Flusher;
 use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{BlockId, ChainIdentity, StateView, StoreError, codec::HeaderRecord};
 use alloy_primitives::Address;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,7 @@ pub(crate) struct Snapshot {
     pub(crate) head: Option<BlockId>,
     /// Accounts that once had storage but neither nonce nor code, ascending; see `commit.rs`.
     pub(crate) storage_only: Vec<Address>,
+    pub(crate) base: Base,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -100,7 +102,8 @@ impl Snapshot {
             None => Vec::new(),
             Some(list) => addresses_in(list.value()).collect(),
         };
-        Ok(Self { tables, head, storage_only })
+        let base = Base::read(&tables)?;
+        Ok(Self { tables, head, storage_only, base })
     }
 
     pub(crate) fn head(&self) -> Result<BlockId, StoreError> {
@@ -201,8 +204,28 @@ impl Store {
     /// One atomic write: all of what `write` does, or nothing. The caller holds the write lock.
     pub(crate) fn write<T>(
         &self,
-        _writer: &MutexGuard<'_, ()>,
+        writer: &MutexGuard<'_, ()>,
         write: impl FnOnce(&mut WriteTables<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.transact(writer, |transaction| write(&mut WriteTables::open(transaction)?))
+    }
+
+    /// As [`Self::write`], after everything that was there is deleted.
+    pub(crate) fn rewrite(
+        &self,
+        writer: &MutexGuard<'_, ()>,
+        write: impl FnOnce(&mut WriteTables<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.transact(writer, |transaction| {
+            WriteTables::delete(transaction)?;
+            write(&mut WriteTables::open(transaction)?)
+        })
+    }
+
+    fn transact<T>(
+        &self,
+        _writer: &MutexGuard<'_, ()>,
+        write: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let inner = &*self.inner;
         let commit = || {
@@ -211,7 +234,7 @@ impl Store {
                 DurabilityPolicy::EveryBlock => {}
                 DurabilityPolicy::Window(_) => transaction.set_durability(Durability::None)?,
             }
-            let done = write(&mut WriteTables::open(&transaction)?)?;
+            let done = write(&transaction)?;
             transaction.commit()?;
             Ok((done, Arc::new(Snapshot::take(&inner.database)?)))
         };

@@ -1,6 +1,7 @@
 //! Checking what is stored, and measuring it.
 
-use crate::codec::{HeaderRecord, decode_account, decode_word};
+use crate::codec::{decode_account, decode_word};
+use crate::past::root_of;
 use crate::{BlockId, Store, StoreError};
 use alloy_primitives::{Address, B256, U256, keccak256};
 use heddle_trie::{
@@ -48,10 +49,7 @@ impl Store {
         let snapshot = self.snapshot();
         let head = snapshot.head()?;
         let tables = &snapshot.tables;
-        let expected = match tables.headers.get(head.number)? {
-            Some(record) => HeaderRecord::decode("headers", &mut record.value())?.header.state_root,
-            None => return Err(StoreError::damaged("headers", "the head is missing")),
-        };
+        let expected = root_of(&snapshot, head.number)?;
         let check = |actual| {
             if actual == expected {
                 return Ok(());

@@ -32,6 +32,7 @@ impl StateView {
         if number > head {
             return Err(StoreError::UnknownBlock { number, head });
         }
+        snapshot.base.check(number)?;
         Ok(Self { snapshot, number, head })
     }
 
@@ -129,7 +130,7 @@ impl StateView {
         &self.snapshot
     }
 
-    fn nodes_are_of_this_block(&self) -> Result<(), StoreError> {
+    pub(crate) fn nodes_are_of_this_block(&self) -> Result<(), StoreError> {
         if self.number == self.head {
             Ok(())
         } else {

@@ -193,7 +193,7 @@ pub(crate) fn node_info(context: &Context) -> Result<Value, Failure> {
         "hardFork": format!("{fork:?}"),
         "transactionOrder": "fees",
         "environment": {
-            "baseFee": U256::from(context.chain.next_base_fee()),
+            "baseFee": U256::from(context.miner.next_base_fee()),
             "chainId": context.chain.chain_id(),
             "gasLimit": U256::from(context.miner.gas_limit()),
             "gasPrice": fees::gas_price(context)?,

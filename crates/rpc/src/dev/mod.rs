@@ -2,6 +2,7 @@
 //! is in its state and on it.
 
 pub(crate) mod chain;
+pub(crate) mod dump;
 pub(crate) mod state;
 pub(crate) mod tokens;
 

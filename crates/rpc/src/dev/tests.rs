@@ -8,6 +8,7 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, Bytes, U64, U256, bytes};
 use jsonrpsee::types::Params;
+use revm::DatabaseRef;
 use serde_json::json;
 
 const POOR: Address = Address::repeat_byte(0x77);
@@ -111,6 +112,12 @@ async fn snapshots_remember_what_was_altered() {
 async fn the_next_block_is_as_it_was_told_to_be_and_the_one_after_is_not() {
     let context = dev_context(RpcLimits::default());
     set_base_fee(context.clone(), Number(123)).await.unwrap();
+    let price = |context: &Context| crate::fees::gas_price(context).unwrap();
+    assert_eq!(
+        price(&context),
+        U256::from(1_000_000_123),
+        "the tip of an empty chain and this fee"
+    );
     context.miner.set_next_prev_randao(B256::repeat_byte(5));
     context.miner.set_coinbase(POOR);
     context.miner.set_gas_limit(1_000_000);
@@ -127,6 +134,95 @@ async fn the_next_block_is_as_it_was_told_to_be_and_the_one_after_is_not() {
         assert_eq!((block.header.beneficiary, block.header.gas_limit), (POOR, 1_000_000));
         assert_eq!(block.header.timestamp, parent.header.timestamp + 10);
     }
+}
+
+#[tokio::test]
+async fn a_dump_makes_another_node_the_same_with_what_is_altered_and_reset_takes_it_away() {
+    let context = dev_context(RpcLimits::default());
+    let code = bytes!("5f545f5260205ff3");
+    let slot = crate::params::Slot { index: U256::from(3), is_word: false };
+    state::set_code(context.clone(), (POOR, code.clone())).await.unwrap();
+    state::set_storage_at(context.clone(), (POOR, slot, U256::from(9))).await.unwrap();
+    let hash = send(&context, &json!({"to": POOR, "value": "0x5"}).to_string());
+    mine(&context).await;
+    mine(&context).await;
+    // Not in any block yet, the second one not even an account of the stored state.
+    let (rich, gone) = (Address::repeat_byte(1), Address::repeat_byte(0x99));
+    state::set_balance(context.clone(), (rich, ether(3))).await.unwrap();
+    state::set_balance(context.clone(), (gone, ether(4))).await.unwrap();
+    let bytes = dump::dump(&context, ()).unwrap();
+
+    let other = dev_context(RpcLimits::default());
+    let own = Address::repeat_byte(0x55);
+    state::set_balance(other.clone(), (own, ether(6))).await.unwrap();
+    other.miner.mine(5, None, None).await.unwrap();
+    assert!(dump::load(other.clone(), bytes).await.unwrap());
+    for number in 0..=2 {
+        let block = |of: &Context| of.chain.block_by_number(number).unwrap().unwrap();
+        let (block, loaded) = (block(&context), block(&other));
+        assert_eq!((block.hash(), &block.receipts), (loaded.hash(), &loaded.receipts));
+        assert_eq!(block.transactions, loaded.transactions);
+    }
+    let balances = [rich, gone, own, POOR].map(|address| balance(&other, address));
+    assert_eq!(balances, [ether(3), ether(4), ether(6), U256::from(5)]);
+    let latest = other.chain.latest_state();
+    assert_eq!(latest.code_of(POOR).unwrap(), code);
+    assert_eq!(latest.storage_ref(POOR, U256::from(3)).unwrap(), U256::from(9));
+    assert!(transactions::receipt(&other, hash).unwrap().unwrap().status());
+    let earlier = read::balance(&other, POOR, crate::params::BlockParam::Number(1)).unwrap_err();
+    assert!(earlier.to_string().contains("the state of block 1 is not kept"), "{earlier}");
+    let capabilities = crate::capabilities::capabilities(&other).unwrap();
+    assert_eq!(capabilities["state"]["oldestBlock"], "0x2");
+    assert_eq!(capabilities["blocks"]["oldestBlock"], "0x0");
+    other.chain.store().verify_state().unwrap();
+    mine(&other).await;
+    assert_eq!(other.chain.head().header.parent_hash, context.chain.head().hash());
+    other.chain.store().verify_state().unwrap();
+
+    chain::reset(other.clone(), chain::ResetOptions::default()).await.unwrap();
+    assert_eq!(other.chain.head().hash(), other.chain.genesis_hash());
+    assert_eq!((balance(&other, own), balance(&other, POOR)), (U256::ZERO, U256::ZERO));
+    other.chain.store().verify_state().unwrap();
+    assert!(!other.chain.store().is_loaded());
+}
+
+#[tokio::test]
+async fn a_dump_may_begin_late_but_not_where_no_block_can_follow() {
+    let header = |number: u64| alloy_consensus::Header {
+        number,
+        gas_limit: 30_000_000,
+        base_fee_per_gas: Some(7),
+        timestamp: 1_000,
+        ..Default::default()
+    };
+    let dump_of = |number| {
+        let block = json!({"header": header(number), "transactions": []});
+        let accounts = json!({POOR.to_string(): {"nonce": 1, "balance": "0x5"}});
+        let dump = json!({"best_block_number": number, "blocks": [block], "accounts": accounts});
+        Bytes::from(dump.to_string().into_bytes())
+    };
+    let context = dev_context(RpcLimits::default());
+    let refused = dump::load(context.clone(), dump_of(u64::MAX)).await.unwrap_err();
+    assert!(refused.to_string().contains("has a number or a time above"), "{refused}");
+    assert_eq!(context.chain.head().number(), 0);
+
+    assert!(dump::load(context.clone(), dump_of(20_000_000)).await.unwrap());
+    mine(&context).await;
+    assert_eq!(context.chain.head().number(), 20_000_001);
+    assert_eq!(balance(&context, POOR), U256::from(5));
+    context.chain.store().verify_state().unwrap();
+    let again = dump::dump(&context, ()).unwrap();
+    let other = dev_context(RpcLimits::default());
+    assert!(dump::load(other.clone(), again).await.unwrap());
+    assert_eq!(other.chain.head().hash(), context.chain.head().hash());
+    assert_eq!(other.chain.store().first_block().unwrap(), 20_000_000);
+}
+
+#[tokio::test]
+async fn a_dump_that_does_not_fit_into_an_answer_is_refused() {
+    let limits = RpcLimits { response_bytes_max: 1_000, ..RpcLimits::default() };
+    let refused = dump::dump(&dev_context(limits), ()).unwrap_err();
+    assert!(refused.to_string().contains("larger than 500 bytes"), "{refused}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::{
     dev::{
         self,
         chain::{self, ReorgOptions, ResetOptions},
-        state, tokens,
+        dump, state, tokens,
     },
     errors::Failure,
     params::{Args, Number},
@@ -175,6 +175,10 @@ impl Table<'_> {
         self.alias(&["hardhat_reset"], "anvil_reset")?;
         self.waiting("anvil_rollback", 1, |args| args.or(Number(1)), chain::rollback)?;
         self.waiting("anvil_reorg", 2, ReorgOptions::parse, chain::reorg)?;
+        self.heavy("anvil_dumpState", 1, dump::parse, dump::dump)?;
+        self.alias(&["hardhat_dumpState"], "anvil_dumpState")?;
+        self.waiting("anvil_loadState", 1, only, dump::load)?;
+        self.alias(&["hardhat_loadState"], "anvil_loadState")?;
         self.heavy("anvil_nodeInfo", 0, |_| Ok(()), |context, ()| chain::node_info(context))?;
         self.waiting(
             "anvil_metadata",

@@ -370,7 +370,7 @@ fn differing<K: Ord, V, T: PartialEq>(
     changed.count() + before.keys().filter(|key| !after.contains_key(key)).count()
 }
 
-fn changes_from_nothing(state: &Model) -> StateChanges {
+pub(crate) fn changes_from_nothing(state: &Model) -> StateChanges {
     let mut changes = StateChanges::default();
     for (address, (account, storage)) in state {
         let mut change = AccountChange { after: Some(*account), ..Default::default() };
