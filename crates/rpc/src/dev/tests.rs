@@ -8,7 +8,6 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, Bytes, U64, U256, bytes};
 use jsonrpsee::types::Params;
-use revm::DatabaseRef;
 use serde_json::json;
 
 const POOR: Address = Address::repeat_byte(0x77);
@@ -137,6 +136,21 @@ async fn the_next_block_is_as_it_was_told_to_be_and_the_one_after_is_not() {
 }
 
 #[tokio::test]
+async fn a_block_of_others_does_not_start_from_what_was_altered_here() {
+    let (maker, context) = (dev_context(RpcLimits::default()), dev_context(RpcLimits::default()));
+    send(&maker, &json!({"to": POOR, "value": "0x5"}).to_string());
+    mine(&maker).await;
+    state::set_balance(context.clone(), (POOR, ether(7))).await.unwrap();
+    assert!(context.chain.store().alterations(1).unwrap().is_some());
+    context.miner.import(maker.chain.head().to_block()).await.unwrap();
+    assert_eq!(context.chain.head().hash(), maker.chain.head().hash());
+    assert_eq!(balance(&context, POOR), U256::from(5));
+    assert!(context.chain.store().alterations(1).unwrap().is_none());
+    let before = context.chain.state_before(&context.chain.head()).unwrap();
+    assert_eq!(before.account(POOR).unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_dump_makes_another_node_the_same_with_what_is_altered_and_reset_takes_it_away() {
     let context = dev_context(RpcLimits::default());
     let code = bytes!("5f545f5260205ff3");
@@ -167,7 +181,7 @@ async fn a_dump_makes_another_node_the_same_with_what_is_altered_and_reset_takes
     assert_eq!(balances, [ether(3), ether(4), ether(6), U256::from(5)]);
     let latest = other.chain.latest_state();
     assert_eq!(latest.code_of(POOR).unwrap(), code);
-    assert_eq!(latest.storage_ref(POOR, U256::from(3)).unwrap(), U256::from(9));
+    assert_eq!(latest.storage_at(POOR, U256::from(3)).unwrap(), U256::from(9));
     assert!(transactions::receipt(&other, hash).unwrap().unwrap().status());
     let earlier = read::balance(&other, POOR, crate::params::BlockParam::Number(1)).unwrap_err();
     assert!(earlier.to_string().contains("the state of block 1 is not kept"), "{earlier}");
