@@ -364,13 +364,27 @@ impl Table<'_> {
             "eth_sendRawTransactionSync",
             2,
             |args| Ok((args.required::<Bytes>()?, args.optional::<Number>()?)),
-            |context, (raw, timeout)| transactions::send_raw_sync(context, raw, timeout),
+            |context, (raw, timeout)| {
+                transactions::send_sync(context, timeout, move |context| {
+                    transactions::send_raw(context, &raw)
+                })
+            },
         )
     }
 
     fn accounts(&mut self) -> Result<(), RpcError> {
         self.light("eth_accounts", 0, |context, _| Ok(context.accounts.addresses()))?;
         self.heavy("eth_sendTransaction", 1, only, accounts::send)?;
+        self.waiting(
+            "eth_sendTransactionSync",
+            2,
+            |args| Ok((args.required()?, args.optional::<Number>()?)),
+            |context, (request, timeout)| {
+                transactions::send_sync(context, timeout, move |context| {
+                    accounts::send(context, request)
+                })
+            },
+        )?;
         self.heavy("eth_signTransaction", 1, only, accounts::sign)?;
         self.heavy("eth_fillTransaction", 1, only, accounts::fill_only)?;
         self.light("eth_sign", 2, |context, args| {

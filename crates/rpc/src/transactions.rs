@@ -19,7 +19,7 @@ use crate::{
     trace::otterscan,
 };
 
-/// How long `eth_sendRawTransactionSync` waits if its caller does not say (EIP-7966), as in geth.
+/// How long `eth_sendRawTransactionSync` and its like wait if the caller does not say (EIP-7966), as in geth.
 const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(20);
 /// The longest that it waits, as in geth.
 const SYNC_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -125,11 +125,12 @@ pub(crate) fn submit_recovered(
     Ok(context.miner.submit(transaction, Origin::Local)?)
 }
 
-/// `eth_sendRawTransactionSync` (EIP-7966): answers with the receipt.
-pub(crate) async fn send_raw_sync(
+/// `eth_sendRawTransactionSync` (EIP-7966) and `eth_sendTransactionSync`: answers with the receipt of what `send` hands
+/// to the pool.
+pub(crate) async fn send_sync(
     context: Arc<Context>,
-    raw: Bytes,
     timeout_ms: Option<Number>,
+    send: impl FnOnce(&Context) -> Result<B256, Failure> + Send + 'static,
 ) -> Result<RpcReceipt, Failure> {
     let timeout = match timeout_ms {
         None | Some(Number(0)) => SYNC_TIMEOUT_DEFAULT,
@@ -138,7 +139,7 @@ pub(crate) async fn send_raw_sync(
     // Before the transaction is there, so that its block cannot be missed.
     let mut heads = context.chain.subscribe();
     let sender = context.clone();
-    let hash = context.work.run(move || send_raw(&sender, &raw)).await?;
+    let hash = context.work.run(move || send(&sender)).await?;
     let mined = async {
         loop {
             if let Some(receipt) = receipt(&context, hash)? {
