@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createPublicClient, createTestClient, createWalletClient, http, parseEther, parseGwei } from "viem";
+import { mnemonicToAccount } from "viem/accounts";
 import { foundry } from "viem/chains";
 import { accounts } from "./lib/accounts.mjs";
-import { nodeForThisFile, onAnvil } from "./lib/node.mjs";
+import { nodeForThisFile, onAnvil, withNode } from "./lib/node.mjs";
 import { contract, foundryBinary } from "./lib/places.mjs";
 import { run } from "./lib/run.mjs";
 import { receiptOf, sendAndWait } from "./lib/transactions.mjs";
@@ -125,4 +126,28 @@ test("blocks can be rolled back, replaced, and all of them taken away", { skip: 
   await client.reset();
   assert.equal(await reader.getBlockNumber({ cacheTime: 0 }), 0n);
   assert.equal(await reader.getBalance({ address: nobody }), 0n);
+});
+
+test("a transaction is sent and its receipt is the answer", async () => {
+  const receipt = await node.rpc("eth_sendTransactionSync", { from: alice.address, to: nobody, value: "0x1" });
+  assert.equal(receipt.status, "0x1");
+  assert.equal(receipt.from, alice.address.toLowerCase());
+  assert.equal((await node.rpc("eth_getTransactionByHash", receipt.transactionHash)).blockHash, receipt.blockHash);
+});
+
+test("accounts, balance, mnemonic and chain id are what the flags say", async () => {
+  const mnemonic = "legal winner thank year wave sausage worth useful legal winner thank yellow";
+  const flags = ["--accounts", "3", "--balance", "7", "--mnemonic", mnemonic, "--chain-id", "4242", "--auto-impersonate"];
+  await withNode({ extra: flags }, async (other) => {
+    const derived = [0, 1, 2].map((addressIndex) => mnemonicToAccount(mnemonic, { addressIndex }).address.toLowerCase());
+    assert.deepEqual(await other.rpc("eth_accounts"), derived);
+    assert.equal(await other.rpc("eth_chainId"), "0x1092");
+    for (const address of derived) {
+      assert.equal(BigInt(await other.rpc("eth_getBalance", address, "latest")), parseEther("7"));
+    }
+    assert.equal(await other.rpc("eth_getBalance", alice.address, "latest"), "0x0");
+    await sendAndWait(other, { from: derived[2], to: nobody, value: `0x${parseEther("2").toString(16)}` });
+    const { status } = await sendAndWait(other, { from: nobody, to: derived[0], value: "0x1" });
+    assert.equal(status, "0x1");
+  });
 });

@@ -177,6 +177,9 @@ pub(crate) enum MemorySide {
     Parallel,
 }
 
+/// The largest id whose signatures' `v` fits into 64 bits (EIP-2294).
+const CHAIN_ID_MAX: u64 = u64::MAX / 2 - 36;
+
 #[derive(Debug, Args)]
 pub(crate) struct Node {
     /// A development chain: id 31337, ten funded accounts whose keys everybody knows, a block for
@@ -239,6 +242,33 @@ pub(crate) struct Node {
     /// Account that gets the fees.
     #[arg(long = "miner.etherbase", value_name = "ADDRESS", default_value_t = Address::ZERO, help_heading = "Blocks")]
     pub(crate) etherbase: Address,
+
+    /// How many funded accounts there are [default: 10].
+    #[arg(short = 'a', long, value_name = "N", requires = "dev", value_parser = clap::value_parser!(u16).range(1..=1_000), help_heading = "Development chain (with --dev)")]
+    pub(crate) accounts: Option<u16>,
+    /// What each of them has at genesis, in ether [default: 10000].
+    #[arg(
+        long,
+        value_name = "ETHER",
+        requires = "dev",
+        help_heading = "Development chain (with --dev)"
+    )]
+    pub(crate) balance: Option<u64>,
+    /// What their keys are derived from [default: the words that everybody uses].
+    #[arg(
+        short = 'm',
+        long,
+        value_name = "WORDS",
+        requires = "dev",
+        help_heading = "Development chain (with --dev)"
+    )]
+    pub(crate) mnemonic: Option<String>,
+    /// EIP-155 chain id [default: 31337].
+    #[arg(long, value_name = "ID", requires = "dev", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX), help_heading = "Development chain (with --dev)")]
+    pub(crate) chain_id: Option<u64>,
+    /// Transactions can be sent in any account's name, as after anvil_autoImpersonateAccount.
+    #[arg(long, requires = "dev", help_heading = "Development chain (with --dev)")]
+    pub(crate) auto_impersonate: bool,
 
     /// Starts from a state dump in Anvil's format, gzipped or not.
     #[arg(long, value_name = "FILE", requires = "dev", help_heading = "State dumps (with --dev)")]

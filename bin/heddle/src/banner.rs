@@ -1,13 +1,13 @@
 //! What a stranger sees first.
 
-use heddle_node::{DevAccount, Node};
+use heddle_node::{DEV_MNEMONIC, DevAccount, DevChain, Node};
 use std::path::Path;
 
 /// What the banner tells about a running node beside what the node knows itself.
 pub(crate) struct Banner<'a> {
     pub(crate) node: &'a Node,
     pub(crate) accounts: &'a [DevAccount],
-    pub(crate) mnemonic: &'a str,
+    pub(crate) dev_chain: &'a DevChain,
     pub(crate) datadir: Option<&'a Path>,
     pub(crate) mining: String,
 }
@@ -44,7 +44,7 @@ impl Banner<'_> {
     }
 
     fn print_accounts(&self) {
-        println!("  Accounts, with 10,000 ETH each at genesis");
+        println!("  Accounts, with {} ETH each at genesis", self.dev_chain.balance_ether);
         for (index, account) in self.accounts.iter().enumerate() {
             println!("  ({index}) {}", account.address);
         }
@@ -54,8 +54,11 @@ impl Banner<'_> {
             println!("  ({index}) {}", account.key);
         }
         println!();
-        println!("  Mnemonic    {}", self.mnemonic);
+        println!("  Mnemonic    {}", self.dev_chain.mnemonic);
         println!();
+        if self.dev_chain.mnemonic != DEV_MNEMONIC {
+            return;
+        }
         println!("  WARNING: everybody knows these keys. Whatever is sent to these accounts on a");
         println!("  public network is stolen at once. Use them on this chain only.");
         println!();

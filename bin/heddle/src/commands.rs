@@ -6,8 +6,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use heddle_node::{
-    Apis, ChainSource, DEV_MNEMONIC, DurabilityPolicy, Node, NodeConfig, NodeError, RpcConfig,
-    STOP_TIME_MAX, dev_accounts, has_dump, init_datadir, open_store, workers_by_default,
+    Apis, ChainSource, DevAccount, DevChain, DurabilityPolicy, Node, NodeConfig, NodeError,
+    RpcConfig, STOP_TIME_MAX, has_dump, init_datadir, open_store, workers_by_default,
 };
 use std::{
     net::SocketAddr,
@@ -26,16 +26,22 @@ pub(crate) fn node(args: args::Node) -> anyhow::Result<()> {
 }
 
 async fn run_node(args: args::Node) -> anyhow::Result<()> {
-    let accounts = if args.dev { dev_accounts() } else { Vec::new() };
-    let mnemonic = DEV_MNEMONIC;
+    let dev_chain = dev_chain(&args);
+    let accounts = if args.dev { dev_chain.accounts()? } else { Vec::new() };
     let datadir = args.datadir.clone();
     let mining = describe_mining(&args);
     let dumps = Dumps::wanted(&args)?;
     // Before the node is there, so that a signal during start-up is not lost.
     let stop = StopSignals::install()?;
-    let node = Node::start(config(args, &accounts)?).await?;
-    Banner { node: &node, accounts: &accounts, mnemonic, datadir: datadir.as_deref(), mining }
-        .print();
+    let node = Node::start(config(args, &dev_chain, &accounts)?).await?;
+    Banner {
+        node: &node,
+        accounts: &accounts,
+        dev_chain: &dev_chain,
+        datadir: datadir.as_deref(),
+        mining,
+    }
+    .print();
     let stop = stop.received();
     tokio::pin!(stop);
     dumps.write_until(&mut stop, &node).await;
@@ -99,9 +105,23 @@ fn describe_mining(args: &args::Node) -> String {
     }
 }
 
-fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<NodeConfig, NodeError> {
+fn dev_chain(args: &args::Node) -> DevChain {
+    let usual = DevChain::default();
+    DevChain {
+        mnemonic: args.mnemonic.clone().unwrap_or(usual.mnemonic),
+        accounts: args.accounts.unwrap_or(usual.accounts),
+        balance_ether: args.balance.unwrap_or(usual.balance_ether),
+        chain_id: args.chain_id.unwrap_or(usual.chain_id),
+    }
+}
+
+fn config(
+    args: args::Node,
+    dev_chain: &DevChain,
+    accounts: &[DevAccount],
+) -> Result<NodeConfig, NodeError> {
     let chain = match (&args.genesis, &args.datadir) {
-        _ if args.dev => ChainSource::dev(),
+        _ if args.dev => dev_chain.source(accounts)?,
         (Some(genesis), _) => ChainSource::from_file(genesis)?,
         (None, Some(datadir)) => ChainSource::from_datadir(datadir)?,
         (None, None) => return Err(NodeError::NoChain),
@@ -127,6 +147,7 @@ fn config(args: args::Node, accounts: &[heddle_node::DevAccount]) -> Result<Node
                 apis: args.http_api.unwrap_or(apis),
                 dev: args.dev,
                 signers,
+                impersonate_all: args.auto_impersonate,
                 cors: args.http_cors,
                 hosts: args.http_hosts,
                 ..RpcConfig::default()

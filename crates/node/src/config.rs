@@ -1,7 +1,7 @@
 //! What a node is told.
 
 use crate::NodeError;
-use heddle_chainspec::ChainSpec;
+use heddle_chainspec::{ChainSpec, Genesis};
 use heddle_rpc::RpcConfig;
 use heddle_store::{DurabilityPolicy, StoreConfig};
 use std::{
@@ -65,6 +65,18 @@ impl ChainSource {
     pub fn dev() -> Self {
         let json = include_str!("../../../genesis/dev.json").to_owned();
         Self { spec: Arc::new(ChainSpec::dev()), json }
+    }
+
+    /// The genesis file as it is, to make another one of it.
+    pub(crate) fn genesis(&self) -> Result<Genesis, NodeError> {
+        serde_json::from_str(&self.json).map_err(NodeError::GenesisJson)
+    }
+
+    /// A chain with this genesis.
+    pub(crate) fn from_genesis(genesis: &Genesis) -> Result<Self, NodeError> {
+        let json = serde_json::to_string_pretty(genesis).map_err(NodeError::GenesisJson)?;
+        let spec = ChainSpec::from_genesis_json(&json).map_err(NodeError::DevChain)?;
+        Ok(Self { spec: Arc::new(spec), json })
     }
 
     /// Reads a genesis file in geth's format.

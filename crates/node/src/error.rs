@@ -17,6 +17,15 @@ pub enum NodeError {
         /// What the system says.
         source: io::Error,
     },
+    /// The development chain's genesis is no JSON.
+    #[error("the development chain's genesis: {0}")]
+    GenesisJson(#[source] serde_json::Error),
+    /// The development chain cannot be as it was asked for.
+    #[error("the development chain cannot be so: {0}")]
+    DevChain(#[source] ChainSpecError),
+    /// No keys can be derived.
+    #[error("the mnemonic is wrong: {0}")]
+    Mnemonic(String),
     /// The genesis file is wrong.
     #[error("{}: {source}", path.display())]
     Genesis {

@@ -15,7 +15,7 @@ mod error;
 mod running;
 
 pub use config::{ChainSource, NodeConfig, workers_by_default};
-pub use dev_accounts::{DEV_MNEMONIC, DevAccount, dev_accounts};
+pub use dev_accounts::{DEV_MNEMONIC, DevAccount, DevChain, dev_accounts};
 pub use dump::has_dump;
 pub use error::NodeError;
 pub use heddle_chain::{Chain, ImportProgress, ImportSummary};

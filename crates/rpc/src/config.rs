@@ -138,6 +138,8 @@ pub struct RpcConfig {
     pub dev: bool,
     /// The accounts that the node signs for. Empty outside development.
     pub signers: Vec<PrivateKeySigner>,
+    /// Whether transactions can be sent in any account's name from the start. Only on a development chain.
+    pub impersonate_all: bool,
     /// Web origins (`https://example.org`, or `*` for any) whose pages may call the node. Any on a development chain.
     pub cors: Vec<String>,
     /// Names that a request may address the server by in its `Host` header, or `*`; IP addresses always work. Protects
@@ -166,6 +168,7 @@ impl Default for RpcConfig {
             ipc: None,
             dev: false,
             signers: Vec::new(),
+            impersonate_all: false,
             cors: Vec::new(),
             hosts: vec!["localhost".to_owned()],
             limits: RpcLimits::default(),

@@ -43,8 +43,10 @@ impl Context {
     pub(crate) fn new(miner: Arc<Miner>, config: &RpcConfig) -> Self {
         let limits = config.limits.clone();
         let (chain, pool) = (miner.chain().clone(), miner.pool().clone());
+        let accounts = Accounts::new(config.signers.clone());
+        accounts.impersonate_all(config.dev && config.impersonate_all);
         Self {
-            accounts: Accounts::new(config.signers.clone()),
+            accounts,
             filters: Filters::new(&chain, &pool, &limits),
             tips: TipOracle::default(),
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
