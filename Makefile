@@ -9,7 +9,7 @@ BUNDLES ?= $(HEDDLE_FIXTURES)/mainnet
 
 .DEFAULT_GOAL := help
 DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
-.PHONY: help run test test-fast test-rust test-model test-clients conformance bench replay simulation lint fmt fixtures contracts clients
+.PHONY: help run test test-fast test-rust test-model test-clients stress conformance bench replay simulation lint fmt fixtures contracts clients
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-rust: fixtures clients
 
 test-model: ## Model-checks the parallel executor's scheduler and memory
 	$(CARGO) test --locked -p heddle-parallel --features shuttle --lib model
+
+stress: ## Runs 100,000 small adversarial blocks with threads held up at random: make stress [BLOCKS=N]
+	HEDDLE_GAUNTLET_BLOCKS=$(or $(BLOCKS),100000) $(CARGO) test --locked -p heddle-parallel --features delays --test gauntlet -- --nocapture
 
 test-clients: clients ## Runs cast, forge, ethers, viem and MetaMask against a node, and looks at reports in Chromium
 	$(CARGO) build --locked --bin heddle

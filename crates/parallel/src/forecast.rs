@@ -38,7 +38,8 @@ impl Size {
 
 /// What a transaction will probably touch: from a simulation on an earlier state, say, or from a
 /// block access list (EIP-7928). A transaction is made to wait until those have run that write what
-/// it reads. Hints that are wrong cost time and nothing else.
+/// it reads. Hints that are wrong cost time and nothing else; of a long one only the beginning is
+/// looked at, the less the lighter the transaction is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccessHint {
     /// Locations whose value it depends on. The sender's account, which every transaction reads,
@@ -51,8 +52,11 @@ pub struct AccessHint {
 /// What a plain payment needs (yellow paper, G_transaction).
 const PAYMENT_GAS: u64 = 21_000;
 
-/// Locations of one hint that are looked at, of reads and of writes.
-const HINT_LOCATIONS_MAX: usize = 1_024;
+/// Locations of one hint that are looked at, of reads and of writes each: so many for a transaction
+/// with no work, and one more for so much work. Looking at them must cost a small part of running
+/// the transaction, however many there are.
+const HINT_LOCATIONS_MIN: usize = 4;
+const HINT_WORK_PER_LOCATION: usize = 2;
 /// Earlier transactions that one is made to wait for.
 const PREDECESSORS_MAX: usize = 32;
 
@@ -114,7 +118,8 @@ impl BlockForecast {
                 // With no more gas than that it runs no code.
                 let plain = is_payment && tx.gas_limit() == PAYMENT_GAS;
                 let credited = tx.to().filter(|_| plain).map(Location::Account);
-                writers.add(tx_index, hint, credited, &mut all.predecessors);
+                let locations = HINT_LOCATIONS_MIN + work as usize / HINT_WORK_PER_LOCATION;
+                writers.add(tx_index, hint, locations, credited, &mut all.predecessors);
             }
             match senders.entry(tx.signer()) {
                 Entry::Vacant(entry) => drop(entry.insert(tx_index)),
@@ -149,7 +154,14 @@ impl BlockForecast {
 
     /// For a block that one worker begins, because [`Self::can_gain`] says no: when to think again.
     pub fn pace(&self) -> Pace<'_> {
-        Pace { forecast: self, work_done: 0, work_left: self.work, began_ns: None }
+        Pace {
+            forecast: self,
+            work_done: 0,
+            slow_work: 0,
+            work_left: self.work,
+            began_ns: None,
+            last_ns: 0,
+        }
     }
 }
 
@@ -163,17 +175,18 @@ struct Writers {
 }
 
 impl Writers {
-    /// Takes in the hint of `tx`, which does no more to the `credited` account than pay it. What
-    /// the transaction has to wait for goes to `predecessors`.
+    /// Takes in so many locations of the hint of `tx`, which does no more to the `credited` account
+    /// than pay it. What the transaction has to wait for goes to `predecessors`.
     fn add(
         &mut self,
         tx: TxIndex,
         hint: &AccessHint,
+        locations: usize,
         credited: Option<Location>,
         predecessors: &mut Vec<TxIndex>,
     ) {
         let mut waits_for = SmallVec::<[TxIndex; PREDECESSORS_MAX]>::new();
-        for location in hint.reads.iter().take(HINT_LOCATIONS_MAX) {
+        for location in hint.reads.iter().take(locations) {
             if credited != Some(*location) {
                 waits_for.extend(self.of.get(location).into_iter().flatten().copied());
             }
@@ -189,7 +202,7 @@ impl Writers {
         // The last ones, which probably wait for those before them.
         let from = waits_for.len().saturating_sub(PREDECESSORS_MAX);
         predecessors.extend(&waits_for[from..]);
-        for location in hint.writes.iter().take(HINT_LOCATIONS_MAX) {
+        for location in hint.writes.iter().take(locations) {
             self.wipes |= matches!(location, Location::Wipe(_));
             match self.of.entry(*location) {
                 Entry::Occupied(mut entry)
@@ -209,8 +222,11 @@ impl Writers {
 pub struct Pace<'f> {
     forecast: &'f BlockForecast,
     work_done: u64,
+    /// Of transactions that were slow.
+    slow_work: u64,
     work_left: u64,
     began_ns: Option<u64>,
+    last_ns: u64,
 }
 
 /// Transactions after which the pace says something.
@@ -226,6 +242,7 @@ impl Pace<'_> {
     pub fn is_slow(&mut self, tx: TxIndex, now_ns: u64) -> bool {
         let forecasts = &self.forecast.transactions;
         let work = u64::from(forecasts[tx.as_usize()].work);
+        let took_ns = now_ns - std::mem::replace(&mut self.last_ns, now_ns);
         let Some(began_ns) = self.began_ns else {
             // The first one finds everything cold.
             self.began_ns = Some(now_ns);
@@ -234,11 +251,16 @@ impl Pace<'_> {
         };
         self.work_done += work;
         self.work_left -= work;
+        if took_ns >= SLOW_NS * work {
+            self.slow_work += work;
+        }
         if tx.0 % PACE_AFTER != PACE_AFTER - 1 || self.forecast.is_chain() {
             return false;
         }
         let ns_a_unit = (now_ns - began_ns) / self.work_done;
-        let slow = ns_a_unit >= SLOW_NS || !self.forecast.is_payments();
+        // One transaction that took long says nothing: the system may have stopped this worker.
+        let reads_are_slow = ns_a_unit >= SLOW_NS && 2 * self.slow_work >= self.work_done;
+        let slow = reads_are_slow || !self.forecast.is_payments();
         slow && ns_a_unit * self.work_left >= LEFT_MIN_NS
     }
 }
