@@ -244,13 +244,14 @@ pub(crate) struct Node {
     pub(crate) etherbase: Address,
 
     /// How many funded accounts there are [default: 10].
-    #[arg(short = 'a', long, value_name = "N", requires = "dev", value_parser = clap::value_parser!(u16).range(1..=1_000), help_heading = "Development chain (with --dev)")]
+    #[arg(short = 'a', long, value_name = "N", requires = "dev", conflicts_with = "genesis", value_parser = clap::value_parser!(u16).range(1..=1_000), help_heading = "Development chain (with --dev)")]
     pub(crate) accounts: Option<u16>,
     /// What each of them has at genesis, in ether [default: 10000].
     #[arg(
         long,
         value_name = "ETHER",
         requires = "dev",
+        conflicts_with = "genesis",
         help_heading = "Development chain (with --dev)"
     )]
     pub(crate) balance: Option<u64>,
@@ -260,24 +261,37 @@ pub(crate) struct Node {
         long,
         value_name = "WORDS",
         requires = "dev",
+        conflicts_with = "genesis",
         help_heading = "Development chain (with --dev)"
     )]
     pub(crate) mnemonic: Option<String>,
     /// EIP-155 chain id [default: 31337].
-    #[arg(long, value_name = "ID", requires = "dev", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX), help_heading = "Development chain (with --dev)")]
+    #[arg(long, value_name = "ID", requires = "dev", conflicts_with = "genesis", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX), help_heading = "Development chain (with --dev)")]
     pub(crate) chain_id: Option<u64>,
     /// Transactions can be sent in any account's name, as after anvil_autoImpersonateAccount.
-    #[arg(long, requires = "dev", help_heading = "Development chain (with --dev)")]
+    #[arg(
+        long,
+        requires = "dev",
+        conflicts_with = "genesis",
+        help_heading = "Development chain (with --dev)"
+    )]
     pub(crate) auto_impersonate: bool,
 
     /// Starts from a state dump in Anvil's format, gzipped or not.
-    #[arg(long, value_name = "FILE", requires = "dev", help_heading = "State dumps (with --dev)")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "dev",
+        conflicts_with = "genesis",
+        help_heading = "State dumps (with --dev)"
+    )]
     pub(crate) load_state: Option<PathBuf>,
     /// Writes such a dump at the end; into a directory as state.json.
     #[arg(
         long,
         value_name = "FILE",
         requires = "dev",
+        conflicts_with = "genesis",
         group = "dumped",
         help_heading = "State dumps (with --dev)"
     )]
@@ -288,7 +302,7 @@ pub(crate) struct Node {
         value_name = "FILE",
         requires = "dev",
         group = "dumped",
-        conflicts_with_all = ["load_state", "datadir"],
+        conflicts_with_all = ["genesis", "load_state", "datadir"],
         help_heading = "State dumps (with --dev)"
     )]
     pub(crate) state: Option<PathBuf>,
@@ -443,6 +457,28 @@ mod tests {
             assert!(seconds(wrong).is_err(), "{wrong}");
         }
     }
+
+    /// clap drops a `requires` that a conflict makes impossible, so `--genesis` needs a look of its own.
+    #[test]
+    fn what_is_for_the_development_chain_is_refused_without_it() {
+        for flag in [
+            "--accounts=3",
+            "--balance=7",
+            "--mnemonic=words",
+            "--chain-id=5",
+            "--auto-impersonate",
+            "--load-state=FILE",
+            "--dump-state=FILE",
+            "--state=FILE",
+        ] {
+            let parse =
+                |with: &[&str]| Heddle::try_parse_from([&["heddle", "node", flag], with].concat());
+            assert!(parse(&["--dev"]).is_ok(), "{flag}");
+            assert!(parse(&[]).is_err(), "{flag}");
+            assert!(parse(&["--genesis=FILE"]).is_err(), "{flag} with --genesis");
+        }
+    }
+
     #[test]
     fn a_block_range_is_one_number_or_two() {
         assert_eq!(block_range("7"), Ok(7..=7));

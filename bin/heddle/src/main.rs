@@ -22,7 +22,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = args::Heddle::parse();
     if let Err(error) = logging::start(&args.logging) {
-        eprintln!("heddle: {error:#}");
+        eprintln!("heddle: {}", told(&error));
         return ExitCode::from(2);
     }
     let result = match args.command {
@@ -37,8 +37,36 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("heddle: {error:#}");
+            eprintln!("heddle: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and what caused it, each once: many errors have their cause in their own sentence.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow!("no such file").context("cannot read a.json: no such file");
+        assert_eq!(told(&error), "cannot read a.json: no such file");
+        let error = Err::<(), _>(error).context("cannot start").expect_err("just made");
+        assert_eq!(told(&error), "cannot start: cannot read a.json: no such file");
     }
 }
