@@ -5,9 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { gunzipSync, gzipSync } from "node:zlib";
+import { createWalletClient, http } from "viem";
+import { privateKeyToAccount } from "viem/accounts";
+import { foundry } from "viem/chains";
 import { accounts } from "./lib/accounts.mjs";
 import { onAnvil, spawnNode, startNode } from "./lib/node.mjs";
-import { contract } from "./lib/places.mjs";
+import { contract, foundryBinary } from "./lib/places.mjs";
+import { run } from "./lib/run.mjs";
 import { receiptOf, sendAndWait } from "./lib/transactions.mjs";
 
 const skip = onAnvil && "it is about two kinds of nodes";
@@ -16,6 +20,7 @@ after(() => rmSync(directory, { recursive: true, force: true }));
 
 const nobody = "0x7777777777777777777777777777777777777777";
 const word = (value) => `0x${BigInt(value).toString(16).padStart(64, "0")}`;
+const signer = privateKeyToAccount(accounts[0].privateKey);
 const [alice, bob] = accounts.map(({ address }) => address);
 
 async function start(t, kind, ...extra) {
@@ -107,6 +112,46 @@ test("what Heddle dumps, Anvil loads, and Heddle does", { skip }, async (t) => {
     assert.equal((await sendAndWait(other, { from: bob, to: nobody, gas: "0x30d40" })).status, "0x1");
   }
 });
+
+for (const kinds of [["anvil", "heddle"], ["heddle", "anvil"]]) {
+  test(`transactions of every type go from ${kinds.join(" to ")}`, { skip }, async (t) => {
+    const [from, to] = [await start(t, kinds[0]), await start(t, kinds[1])];
+    const wallet = createWalletClient({ account: signer, chain: foundry, transport: http(from.url) });
+    const hashes = [];
+    const send = async (transaction) => {
+      hashes.push(await wallet.sendTransaction(transaction));
+      return receiptOf(from, hashes.at(-1));
+    };
+    // Its code reverts.
+    const { contractAddress } = await send({ data: "0x6005600c60003960056000f360006000fd" });
+    assert.equal((await send({ to: contractAddress, gas: 100_000n })).status, "0x0");
+    await send({ to: bob, value: 1n, type: "legacy", gasPrice: 3_000_000_000n });
+    await send({ to: bob, value: 1n, gasPrice: 3_000_000_000n, accessList: [{ address: bob, storageKeys: [word(1)] }] });
+    const authority = privateKeyToAccount(accounts[1].privateKey);
+    const authorization = await wallet.signAuthorization({ account: authority, contractAddress, nonce: 0 });
+    await send({ to: alice, gas: 200_000n, authorizationList: [authorization] });
+    const blob = join(directory, "blob");
+    writeFileSync(blob, "a blob");
+    const flags = ["--private-key", accounts[0].privateKey, "--blob", "--path", blob, "--blob-gas-price", "1000000000"];
+    hashes.push(await run(foundryBinary("cast"), ["send", "--async", "--rpc-url", from.url, ...flags, nobody]));
+    await receiptOf(from, hashes.at(-1));
+
+    await to.rpc("anvil_loadState", await from.rpc("anvil_dumpState"));
+    const types = new Set();
+    for (const hash of hashes) {
+      const [there, here] = await Promise.all([from, to].map(async (node) => {
+        const { type, from, blockHash, transactionIndex } = await node.rpc("eth_getTransactionByHash", hash);
+        const { status, gasUsed, effectiveGasPrice, blobGasUsed } = await node.rpc("eth_getTransactionReceipt", hash);
+        return { type, from, blockHash, transactionIndex, status, gasUsed, effectiveGasPrice, blobGasUsed };
+      }));
+      assert.deepEqual(here, there);
+      types.add(here.type);
+    }
+    assert.deepEqual([...types].sort(), ["0x0", "0x1", "0x2", "0x3", "0x4"]);
+    assert.equal(await to.rpc("eth_getCode", bob, "latest"), await from.rpc("eth_getCode", bob, "latest"));
+    assert.equal((await sendAndWait(to, { to: nobody, value: "0x1" })).status, "0x1");
+  });
+}
 
 test("files: --load-state of Anvil's, --dump-state for Anvil, --state for both", { skip }, async (t) => {
   const [ofAnvil, ofHeddle, kept] = ["anvil.json", "heddle.json", "kept.json"].map((name) => join(directory, name));
