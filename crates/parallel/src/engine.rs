@@ -80,8 +80,10 @@ pub(crate) struct View<'w, 'm, C> {
     committed: &'w Mutex<C>,
     scheduler: &'w Scheduler,
     pub(crate) tx: TxIndex,
-    /// Whether everything before this transaction is final.
+    /// Whether everything before this transaction is final, and what it has seen is all true.
     pub(crate) at_head: bool,
+    /// Whether everything before it is final, and what it depends on is true.
+    pub(crate) holds: bool,
 }
 
 impl<C> Clone for View<'_, '_, C> {
@@ -101,8 +103,13 @@ impl<C> View<'_, '_, C> {
             return !self.scheduler.stopped();
         }
         if self.scheduler.head() == Some(self.tx) {
-            self.at_head = self.memory.still_sees(self.tx, reads);
-            return self.at_head || self.memory.validate(self.tx, reads).is_ok();
+            // Once is enough: what it reads from now on is final. Who comes to depend on more of what
+            // it has seen takes `holds` back where that is not true any more.
+            if !self.holds {
+                self.at_head = self.memory.still_sees(self.tx, reads);
+                self.holds = self.at_head || self.memory.validate(self.tx, reads).is_ok();
+            }
+            return self.holds && !self.scheduler.stopped();
         }
         !self.scheduler.stopped()
     }
@@ -273,6 +280,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             scheduler: &self.scheduler,
             tx,
             at_head,
+            holds: at_head,
         };
         let mut trace = desk.trace();
         desk.log.start(|| self.nanoseconds());
@@ -402,7 +410,13 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             Some(stale) => {
                 self.conflict(tx, stale, &slot, &mut desk.log);
                 drop(slot);
-                self.run(tx, desk);
+                match stale.writer {
+                    // It would find what it has found now.
+                    Some(writer) if !self.scheduler.has_run(writer) => {
+                        self.scheduler.wait_for(tx, writer);
+                    }
+                    _ => self.run(tx, desk),
+                }
             }
         }
     }

@@ -448,6 +448,11 @@ impl Scheduler {
         false
     }
 
+    /// Whether `tx` has run, and is not to run again as far as anybody knows.
+    pub(crate) fn has_run(&self, tx: TxIndex) -> bool {
+        self.status(tx) >= EXECUTED
+    }
+
     /// Begins a run; gives the number of runs before it.
     pub fn begin(&self, tx: TxIndex, worker: usize) -> u32 {
         self.txs[tx.as_usize()].runner.store(worker as u32, Ordering::Relaxed);

@@ -52,6 +52,15 @@ impl<P> fmt::Debug for WorkerState<'_, '_, P> {
     }
 }
 
+/// How a worker finds an account again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccountTag<'m> {
+    /// `None` for the beneficiary, whose account is kept apart.
+    cell: Option<&'m AccountCell>,
+    /// Which read of the run it was, if the account is open.
+    read: u32,
+}
+
 /// Reads between two looks at whether a run still makes sense.
 pub const READS_UNWATCHED: u32 = 16;
 
@@ -93,12 +102,16 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
         }
     }
 
-    /// What was taken down of an account that is open.
-    fn open_read(&mut self, tag: Option<&'m AccountCell>) -> Option<&mut Read<'m>> {
-        let cell = tag?;
-        self.reads
-            .iter_mut()
-            .find(|read| matches!(read, Read::Contract(other, _, _) if std::ptr::eq(*other, cell)))
+    /// Changes what was taken down of an account that is open. If what the run depends on is not
+    /// true any more then, the next look finds it out.
+    fn change_open(&mut self, tag: AccountTag<'m>, change: impl FnOnce(Read<'m>) -> Read<'m>) {
+        let read = &mut self.reads[tag.read as usize];
+        *read = change(*read);
+        if let Some(view) = &mut self.view
+            && view.holds
+        {
+            view.holds = self.memory.validate(view.tx, std::slice::from_ref(read)).is_ok();
+        }
     }
 
     fn read_beneficiary(&mut self) -> Result<AccountValue, DbInterrupt> {
@@ -130,8 +143,7 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
 }
 
 impl<'m, P: ParentState> Source for WorkerState<'_, 'm, P> {
-    /// `None` for the beneficiary, whose account is kept apart.
-    type AccountTag = Option<&'m AccountCell>;
+    type AccountTag = AccountTag<'m>;
     type SlotTag = &'m SlotCell;
 
     fn load_account(
@@ -139,7 +151,8 @@ impl<'m, P: ParentState> Source for WorkerState<'_, 'm, P> {
         address: Address,
     ) -> Result<LoadedState<Self::AccountTag>, DbInterrupt> {
         if address == self.block.beneficiary() {
-            return Ok(LoadedState::whole(None, self.read_beneficiary()?));
+            let tag = AccountTag { cell: None, read: 0 };
+            return Ok(LoadedState::whole(tag, self.read_beneficiary()?));
         }
         self.look()?;
         let cell = self.memory.account(address, self.worker);
@@ -149,36 +162,37 @@ impl<'m, P: ParentState> Source for WorkerState<'_, 'm, P> {
             Found::Estimate(other) => return Err(DbInterrupt::After(other)),
             Found::Parent => self.parent_account(cell)?,
         };
+        let tag = AccountTag { cell: Some(cell), read: self.reads.len() as u32 };
         // What the head reads is final, and nothing need be left open.
         if let Some(state) = value.filter(balance_can_be_open)
-            && !self.view().at_head
+            && !self.view().holds
         {
             self.reads.push(Read::Contract(cell, state, 0));
-            return Ok(LoadedState { tag: Some(cell), state: value, is_open: true });
+            return Ok(LoadedState { tag, state: value, is_open: true });
         }
         // A change of the account's balance may be about to come out otherwise.
         let value = if found == Found::Parent { value } else { self.find_account(cell)? };
         self.note(Read::Account(cell, value));
-        Ok(LoadedState::whole(Some(cell), value))
+        Ok(LoadedState::whole(tag, value))
     }
 
-    fn close(&mut self, tag: Option<&'m AccountCell>) {
-        if let Some(read) = self.open_read(tag)
-            && let Read::Contract(cell, state, _) = *read
-        {
-            *read = Read::Account(cell, Some(state));
-        }
+    fn close(&mut self, tag: AccountTag<'m>) {
+        self.change_open(tag, |read| match read {
+            Read::Contract(cell, state, _) => Read::Account(cell, Some(state)),
+            read => read,
+        });
     }
 
-    fn needs(&mut self, tag: Option<&'m AccountCell>, least: u128) {
-        if let Some(Read::Contract(_, _, needed)) = self.open_read(tag) {
-            *needed = (*needed).max(least);
-        }
+    fn needs(&mut self, tag: AccountTag<'m>, least: u128) {
+        self.change_open(tag, |read| match read {
+            Read::Contract(cell, state, needed) => Read::Contract(cell, state, needed.max(least)),
+            read => read,
+        });
     }
 
     fn load_slot(
         &mut self,
-        (address, _): (Address, Option<&'m AccountCell>),
+        (address, _): (Address, AccountTag<'m>),
         slot: U256,
     ) -> Result<(&'m SlotCell, U256), DbInterrupt> {
         self.read_slot(address, slot)
@@ -190,14 +204,14 @@ impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
         &mut self.hashes
     }
 
-    fn is_beneficiary(tag: Option<&'m AccountCell>) -> bool {
-        tag.is_none()
+    fn is_beneficiary(tag: AccountTag<'m>) -> bool {
+        tag.cell.is_none()
     }
 
     fn put_wipe(
         &mut self,
         address: Address,
-        _: Option<&'m AccountCell>,
+        _: AccountTag<'m>,
         existed: bool,
     ) -> Result<(), DbInterrupt> {
         // An account that did not exist has no storage that could go: if one of that address
@@ -212,21 +226,21 @@ impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
         self.block.publish_code(hash, code);
     }
 
-    fn put_account(&mut self, tag: Option<&'m AccountCell>, now: AccountValue) {
-        if let Some(cell) = tag {
+    fn put_account(&mut self, tag: AccountTag<'m>, now: AccountValue) {
+        if let Some(cell) = tag.cell {
             self.writes.push(Write::Account(cell, AccountWrite::Is(now)));
         }
     }
 
-    fn put_credit(&mut self, tag: Option<&'m AccountCell>, amount: U256) {
-        if let Some(cell) = tag {
+    fn put_credit(&mut self, tag: AccountTag<'m>, amount: U256) {
+        if let Some(cell) = tag.cell {
             self.writes.push(Write::Account(cell, AccountWrite::Credit(amount)));
         }
     }
 
     fn put_slot(
         &mut self,
-        (address, _): (Address, Option<&'m AccountCell>),
+        (address, _): (Address, AccountTag<'m>),
         key: U256,
         tag: Option<&'m SlotCell>,
         value: U256,

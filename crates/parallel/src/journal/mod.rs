@@ -427,6 +427,9 @@ impl<S: Source> TxJournal<S> {
 
     fn move_balance(&mut self, from: u32, to: u32, amount: U256) -> Option<TransferError> {
         if from == to {
+            if amount.is_zero() {
+                return None;
+            }
             self.close(from);
             let short = amount > self.account_at(from).info.balance;
             return short.then_some(TransferError::OutOfFunds);
