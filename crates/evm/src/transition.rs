@@ -39,6 +39,10 @@ where
     blooms: LogBlooms,
 }
 
+/// Accounts that a block looks at beside those of its transactions: the beneficiary's, system
+/// contracts. With one too few, the state of a block of payments is copied as a whole in the end.
+const ACCOUNTS_AROUND: usize = 16;
+
 impl<'a, S, P> BlockTransition<'a, S, P>
 where
     S: EthExecutorSpec,
@@ -72,8 +76,13 @@ where
     /// Makes room for the results of so many transactions more.
     pub fn reserve(&mut self, transactions: usize) {
         self.executor.reserve(transactions);
+        self.reserve_accounts(transactions);
+    }
+
+    /// As [`Self::reserve`], for the accounts alone.
+    pub fn reserve_accounts(&mut self, transactions: usize) {
         // At least a sender and somebody else.
-        self.state_mut().reserve(2 * transactions);
+        self.state_mut().reserve(2 * transactions + ACCOUNTS_AROUND);
     }
 
     /// Executes and commits the next transaction; on error nothing of it is kept.

@@ -218,7 +218,7 @@ impl ParallelExecutor {
         let mut progress = Progress::new(input, block.state())?;
         clock.ends("begin");
         if !(self.always_all || self.workers > 1 && job.forecast.can_gain()) {
-            block.state_mut().reserve(2 * input.transactions.len());
+            block.reserve_accounts(input.transactions.len());
             let pace = (self.workers > 1).then(|| job.forecast.pace());
             self.run_alone(job, &mut block, &guard, &mut progress, pace)?;
             clock.ends("transactions");
