@@ -9,16 +9,20 @@ alloy_sol_types::sol! {
         function mint(address to, uint256 value) external;
         function approve(address spender, uint256 value) external returns (bool);
         function transfer(address to, uint256 value) external returns (bool);
+        function balanceOf(address holder) external view returns (uint256);
     }
 
     interface Collectible {
         function mint(uint256 quantity) external payable;
+        function totalSupply() external view returns (uint256);
+        function balanceOf(address holder) external view returns (uint256);
     }
 
     interface Dao {
         function lock(uint256 value) external;
         function propose(string calldata description) external returns (uint256 id);
         function castVote(uint256 id, uint8 support) external;
+        function proposals(uint256 id) external view returns (address proposer, uint48 start, uint48 end, uint256 againstVotes, uint256 forVotes, uint256 abstainVotes, bytes32 description);
     }
 
     interface LendingMarket {
@@ -26,11 +30,18 @@ alloy_sol_types::sol! {
         function supplyCollateral(uint256 value) external;
         function borrow(uint256 value) external;
         function repay(uint256 value) external;
+        function cash() external view returns (uint256);
+        function totalShares() external view returns (uint256);
     }
 
     interface SwapPool {
         function provide(uint256 amount0, uint256 amount1) external returns (uint256 shares);
         function swap(address tokenIn, uint256 amountIn, uint256 minimumOut, uint256 deadline) external returns (uint256 amountOut);
+    }
+
+    /// Uniswap V2's.
+    interface PairV2 {
+        function getReserves() external view returns (uint112 reserve0, uint112 reserve1, uint32 blockTimestampLast);
     }
 
     /// Uniswap V2's.

@@ -35,24 +35,8 @@ impl Workload {
     /// If a contract from npm is missing, or the set-up does not work.
     pub fn new(kind: WorkloadKind, options: &WorkloadOptions) -> Result<Self, WorkloadError> {
         let mut setup = Setup::new()?;
-        let count = options.transactions.unwrap_or_else(|| kind.default_size());
-        let random = &mut Random::new(options.seed);
-        let scenario = match kind {
-            WorkloadKind::Transfers => scenario::transfers(&mut setup, count).into(),
-            WorkloadKind::Erc20 => scenario::erc20(&mut setup, count)?.into(),
-            WorkloadKind::ChainErc20 => scenario::chain_erc20(&mut setup, count)?.into(),
-            WorkloadKind::Uniswap => scenario::uniswap(&mut setup, count, options)?.into(),
-            WorkloadKind::ChainUniswap => {
-                scenario::chain_uniswap(&mut setup, count, options)?.into()
-            }
-            WorkloadKind::UniswapV2 => scenario::uniswap_v2(&mut setup, count, options)?.into(),
-            WorkloadKind::Hybrid => scenario::hybrid(&mut setup, count, options, random)?.into(),
-            WorkloadKind::NftMint => scenario::nft_mint(&mut setup, count, random)?.into(),
-            WorkloadKind::DaoVote => scenario::dao_vote(&mut setup, count, random)?.into(),
-            WorkloadKind::Lending => scenario::lending(&mut setup, count, random)?.into(),
-            WorkloadKind::MixedDefi => scenario::mixed_defi(&mut setup, count, options, random)?,
-        };
-        let Scenario { transactions, failing } = scenario;
+        let Scenario { transactions, failing } = scenario(kind, options, &mut setup)?;
+        let failing = failing.len();
         let (header, env) = setup.next_header();
         Ok(Self { kind, spec: setup.spec, state: setup.state, transactions, failing, header, env })
     }
@@ -66,4 +50,27 @@ impl Workload {
             invalid: InvalidTransactions::Reject,
         }
     }
+}
+
+/// Sets the stage and gives the transactions.
+pub(crate) fn scenario(
+    kind: WorkloadKind,
+    options: &WorkloadOptions,
+    setup: &mut Setup,
+) -> Result<Scenario, WorkloadError> {
+    let count = options.transactions.unwrap_or_else(|| kind.default_size());
+    let random = &mut Random::new(options.seed);
+    Ok(match kind {
+        WorkloadKind::Transfers => scenario::transfers(setup, count).into(),
+        WorkloadKind::Erc20 => scenario::erc20(setup, count)?.into(),
+        WorkloadKind::ChainErc20 => scenario::chain_erc20(setup, count)?.into(),
+        WorkloadKind::Uniswap => scenario::uniswap(setup, count, options)?.into(),
+        WorkloadKind::ChainUniswap => scenario::chain_uniswap(setup, count, options)?.into(),
+        WorkloadKind::UniswapV2 => scenario::uniswap_v2(setup, count, options)?.into(),
+        WorkloadKind::Hybrid => scenario::hybrid(setup, count, options, random)?.into(),
+        WorkloadKind::NftMint => scenario::nft_mint(setup, count, random)?.into(),
+        WorkloadKind::DaoVote => scenario::dao_vote(setup, count, random)?.into(),
+        WorkloadKind::Lending => scenario::lending(setup, count, random)?.into(),
+        WorkloadKind::MixedDefi => scenario::mixed_defi(setup, count, options, random)?,
+    })
 }

@@ -1,11 +1,11 @@
 //! Votes in a DAO.
 
-use super::{OWNER, SENDER, tokens};
+use super::{OWNER, SENDER};
 use crate::{
-    WorkloadError,
+    Reading, WorkloadError,
     contracts::{Dao, Own, Token},
     random::Random,
-    setup::Setup,
+    setup::{Setup, Step},
 };
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall, SolValue};
@@ -13,6 +13,8 @@ use heddle_evm::RecoveredTransaction;
 
 /// Gas limit of one vote; one uses some 65,000.
 pub(super) const VOTE_GAS: u64 = 150_000;
+/// What each voter's vote weighs: ten tokens.
+const WEIGHT: u64 = 10_000_000_000_000_000_000;
 /// Proposals that are open at once.
 pub(super) const PROPOSALS: usize = 4;
 
@@ -33,20 +35,22 @@ impl OpenDao {
 
     /// Gives `voter` votes.
     pub(super) fn enrol(&self, setup: &mut Setup, voter: Address) {
-        let value = tokens(10);
-        setup.call(self.owner, self.token, Token::mintCall { to: voter, value }.abi_encode());
+        let value = U256::from(WEIGHT);
+        setup.mint(self.token, self.owner, voter, voter, value);
         let approve = Token::approveCall { spender: self.address, value: U256::MAX };
         setup.call(voter, self.token, approve.abi_encode());
-        setup.call(voter, self.address, Dao::lockCall { value }.abi_encode());
+        let lock = Dao::lockCall { value }.abi_encode();
+        setup.call_in(Step::Second, voter, self.address, lock);
     }
 
-    /// Proposes and lets the blocks pass that it takes until votes are taken.
-    pub(super) fn open(&self, setup: &mut Setup) -> Result<(), WorkloadError> {
+    /// Makes `proposals` and lets the blocks pass that it takes until votes are taken.
+    pub(super) fn open(&self, setup: &mut Setup, proposals: usize) -> Result<(), WorkloadError> {
         self.enrol(setup, self.owner);
-        for number in 1..=PROPOSALS {
+        for number in 1..=proposals {
             let description = format!("Proposal {number}");
             let call = Dao::proposeCall { description }.abi_encode();
-            setup.call(self.owner, self.address, call);
+            // What a voter locks after that does not count.
+            setup.call_in(Step::Third, self.owner, self.address, call);
         }
         setup.run_block()?;
         setup.run_block()
@@ -65,6 +69,8 @@ impl OpenDao {
             6..9 => 0,
             _ => 2,
         };
+        let tally = Reading::Tally { dao: self.address, proposal: proposal as u64, support };
+        setup.expect(tally, WEIGHT.into(), WEIGHT.into());
         let call = Dao::castVoteCall { id: U256::from(proposal), support }.abi_encode();
         setup.transaction(voter, self.address.into(), 0, call, VOTE_GAS)
     }
@@ -78,19 +84,23 @@ pub(crate) fn dao_vote(
 ) -> Result<Vec<RecoveredTransaction>, WorkloadError> {
     let owner = setup.funded(OWNER, 0);
     let dao = OpenDao::deploy(setup, owner)?;
-    let senders = random.senders(count, PROPOSALS);
+    setup.settle()?;
+    let senders = setup.draw_senders(count, PROPOSALS, random);
+    // A voter has one vote on each.
+    let proposals = PROPOSALS.max(setup.each(count));
     let voters = senders.iter().max().map_or(0, |last| last + 1);
     for voter in 0..voters {
         let voter = setup.funded(SENDER, voter);
         dao.enrol(setup, voter);
     }
-    dao.open(setup)?;
+    dao.open(setup, proposals)?;
     // Each voter goes round the proposals from one of his choice.
-    let mut next: Vec<_> = (0..voters).map(|_| random.below(PROPOSALS)).collect();
+    let mut next: Vec<_> = (0..voters).map(|_| random.below(proposals)).collect();
     let vote = |sender: usize| {
         next[sender] += 1;
-        let proposal = next[sender] % PROPOSALS + 1;
-        dao.vote(setup, random, Setup::account(SENDER, sender), proposal)
+        let proposal = next[sender] % proposals + 1;
+        let voter = setup.account(SENDER, sender);
+        dao.vote(setup, random, voter, proposal)
     };
     Ok(senders.into_iter().map(vote).collect())
 }

@@ -104,6 +104,7 @@ pub(crate) fn hybrid(
         match action {
             Action::Plain => setup.transaction(from, to.into(), 1, [], 21_000),
             Action::Token => {
+                setup.expect_transfer(pair[0], from, to, 1);
                 let call = Token::transferCall { to, value: one }.abi_encode();
                 setup.transaction(from, pair[0].into(), 0, call, TRANSFER_GAS)
             }

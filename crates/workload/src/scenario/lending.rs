@@ -2,10 +2,10 @@
 
 use super::{OWNER, SENDER, tokens};
 use crate::{
-    WorkloadError,
+    Reading, WorkloadError,
     contracts::{LendingMarket, Own, Token},
     random::Random,
-    setup::Setup,
+    setup::{Setup, Step},
 };
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall, SolValue};
@@ -56,24 +56,26 @@ impl Market {
     }
 
     fn give(&self, setup: &mut Setup, to: Address, token: Address, value: U256) {
-        setup.call(self.owner, token, Token::mintCall { to, value }.abi_encode());
+        setup.mint(token, self.owner, to, to, value);
         let approve = Token::approveCall { spender: self.address, value: U256::MAX };
         setup.call(to, token, approve.abi_encode());
     }
 
-    /// Brings an account to where it can do what it is to do.
-    pub(super) fn prepare(&self, setup: &mut Setup, account: Address, role: Role) {
-        self.give(setup, account, self.asset, tokens(1_000));
+    /// Brings an account to where it can do what it is to do, so many times.
+    pub(super) fn prepare(&self, setup: &mut Setup, account: Address, role: Role, times: usize) {
+        // Of the collateral three quarters can be borrowed.
+        let value = tokens((4 * times as u64).max(1_000));
+        self.give(setup, account, self.asset, value);
         if role == Role::Deposits {
             return;
         }
-        let value = tokens(1_000);
         self.give(setup, account, self.collateral, value);
         let supply = LendingMarket::supplyCollateralCall { value };
-        setup.call(account, self.address, supply.abi_encode());
+        setup.call_in(Step::Second, account, self.address, supply.abi_encode());
         if role == Role::Repays {
-            let borrow = LendingMarket::borrowCall { value: tokens(100) };
-            setup.call(account, self.address, borrow.abi_encode());
+            let value = tokens((2 * times as u64).max(100));
+            let borrow = LendingMarket::borrowCall { value };
+            setup.call_in(Step::Second, account, self.address, borrow.abi_encode());
         }
     }
 
@@ -84,12 +86,28 @@ impl Market {
         role: Role,
     ) -> RecoveredTransaction {
         let value = tokens(1);
+        self.expect(setup, account, role);
         let call = match role {
             Role::Deposits => LendingMarket::depositCall { value }.abi_encode(),
             Role::Borrows => LendingMarket::borrowCall { value }.abi_encode(),
             Role::Repays => LendingMarket::repayCall { value }.abi_encode(),
         };
         setup.transaction(account, self.address.into(), 0, call, LENDING_GAS)
+    }
+}
+
+impl Market {
+    /// Notes an operation on one token.
+    fn expect(&self, setup: &mut Setup, account: Address, role: Role) {
+        let one = 1_000_000_000_000_000_000;
+        let paid_in = if role == Role::Borrows { -one } else { one };
+        setup.expect(Reading::Cash { market: self.address }, paid_in, paid_in);
+        let held = Reading::Tokens { token: self.asset, holder: account };
+        setup.expect(held, -paid_in, -paid_in);
+        if role == Role::Deposits {
+            // A share is worth a token at first, and interest makes it worth more.
+            setup.expect(Reading::Shares { market: self.address }, one / 2, one);
+        }
     }
 }
 
@@ -101,15 +119,19 @@ pub(crate) fn lending(
 ) -> Result<Vec<RecoveredTransaction>, WorkloadError> {
     let owner = setup.funded(OWNER, 0);
     let market = Market::deploy(setup, owner)?;
-    let senders = random.senders(count, EACH);
+    setup.settle()?;
+    let senders = setup.draw_senders(count, EACH, random);
+    let times = EACH.max(setup.each(count));
     let accounts = senders.iter().max().map_or(0, |last| last + 1);
     let roles: Vec<_> = (0..accounts).map(|_| Role::draw(random)).collect();
     for (index, role) in roles.iter().enumerate() {
         let account = setup.funded(SENDER, index);
-        market.prepare(setup, account, *role);
+        market.prepare(setup, account, *role, times);
     }
     setup.run_block()?;
-    let operation =
-        |sender: usize| market.operation(setup, Setup::account(SENDER, sender), roles[sender]);
+    let operation = |sender: usize| {
+        let account = setup.account(SENDER, sender);
+        market.operation(setup, account, roles[sender])
+    };
     Ok(senders.into_iter().map(operation).collect())
 }

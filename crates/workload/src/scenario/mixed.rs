@@ -4,12 +4,12 @@ use super::{
     OWNER, RECEIVER, SENDER, Scenario,
     dao::{OpenDao, PROPOSALS, VOTE_GAS},
     lending::{LENDING_GAS, Market, Role},
-    nft::MINT_GAS,
+    nft::{MINT_GAS, expect_mint},
     tokens,
     tokens::TRANSFER_GAS,
 };
 use crate::{
-    WorkloadError, WorkloadOptions,
+    Reading, WorkloadError, WorkloadOptions,
     contracts::{Collectible, Dao, LendingMarket, Own, SwapPool, Token},
     random::{Random, Zipf},
     setup::Setup,
@@ -34,6 +34,8 @@ const SWAP_GAS: u64 = 200_000;
 const PRICE: u64 = 1_000_000_000_000_000;
 /// What a swap sells.
 const SOLD: u64 = 1_000_000_000;
+/// Who transfers may go to.
+const RECEIVERS: usize = 100_000;
 
 /// What one transaction does.
 #[derive(Debug, Clone, Copy)]
@@ -131,7 +133,7 @@ impl Stage {
             setup.funded(SENDER, user);
         }
         let mut holdings = BTreeSet::new();
-        let mut roles: HashMap<usize, Role> = HashMap::default();
+        let mut roles: HashMap<usize, (Role, usize)> = HashMap::default();
         let mut voters = BTreeSet::new();
         for Planned { user, action, .. } in plan {
             match action {
@@ -141,26 +143,28 @@ impl Stage {
                 Action::Transfer(token) => {
                     holdings.insert((*user, self.tokens[*token], Address::ZERO));
                 }
-                Action::Lend(role) => drop(roles.insert(*user, *role)),
+                Action::Lend(role) => roles.entry(*user).or_insert((*role, 0)).1 += 1,
                 Action::Vote(_) => drop(voters.insert(*user)),
                 Action::Mint => {}
             }
         }
         for (user, token, pool) in holdings {
-            let holder = Setup::account(SENDER, user);
+            let holder = setup.account(SENDER, user);
             // Enough for all that anybody does here, far from enough for what fails.
             let value = U256::from(SOLD) * U256::from(plan.len());
             hand_out(setup, self.owner, holder, token, pool, value);
         }
         let mut roles: Vec<_> = roles.into_iter().collect();
         roles.sort_unstable_by_key(|(user, _)| *user);
-        for (user, role) in roles {
-            self.market.prepare(setup, Setup::account(SENDER, user), role);
+        for (user, (role, times)) in roles {
+            let account = setup.account(SENDER, user);
+            self.market.prepare(setup, account, role, times);
         }
         for user in voters {
-            self.dao.enrol(setup, Setup::account(SENDER, user));
+            let voter = setup.account(SENDER, user);
+            self.dao.enrol(setup, voter);
         }
-        self.dao.open(setup)
+        self.dao.open(setup, PROPOSALS)
     }
 
     fn sold(&self, pool: usize, first: bool) -> Address {
@@ -175,7 +179,10 @@ impl Stage {
         random: &mut Random,
         Planned { user, action, fails }: Planned,
     ) -> RecoveredTransaction {
-        let from = Setup::account(SENDER, user);
+        let from = setup.account(SENDER, user);
+        if !fails {
+            self.expect(setup, from, action);
+        }
         match action {
             Action::Swap(pool, first) => {
                 // Refused for slippage: the price is about one.
@@ -191,7 +198,10 @@ impl Stage {
             Action::Transfer(token) => {
                 // Refused for lack of balance.
                 let value = if fails { tokens(1_000_000) } else { U256::from(1) };
-                let to = Setup::account(RECEIVER, random.below(100_000));
+                let to = setup.account(RECEIVER, random.below(RECEIVERS));
+                if !fails {
+                    setup.expect_transfer(self.tokens[token], from, to, 1);
+                }
                 let call = Token::transferCall { to, value }.abi_encode();
                 setup.transaction(from, self.tokens[token].into(), 0, call, TRANSFER_GAS)
             }
@@ -217,6 +227,24 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// Notes what a transaction that is not made to fail does, where that is known from its action.
+    fn expect(&self, setup: &mut Setup, from: Address, action: Action) {
+        match action {
+            Action::Swap(pool, first) => {
+                let pair = [self.sold(pool, first), self.sold(pool, !first)];
+                setup.expect_swap(from, pair, SOLD);
+                let (sold, holder) = (i128::from(SOLD), self.pools[pool]);
+                setup.expect(Reading::Tokens { token: pair[0], holder }, sold, sold);
+                setup.expect(Reading::Tokens { token: pair[1], holder }, -2 * sold, -1);
+            }
+            Action::Mint => expect_mint(setup, self.collection, from),
+            // Noted where their receiver, value or support is chosen.
+            Action::Transfer(_) | Action::Lend(_) | Action::Vote(_) => {}
+        }
+    }
+}
+
 /// Gives `holder` tokens that `spender` may move.
 fn hand_out(
     setup: &mut Setup,
@@ -226,7 +254,7 @@ fn hand_out(
     spender: Address,
     value: U256,
 ) {
-    setup.call(owner, token, Token::mintCall { to: holder, value }.abi_encode());
+    setup.mint(token, owner, holder, holder, value);
     let approve = Token::approveCall { spender, value: U256::MAX };
     setup.call(holder, token, approve.abi_encode());
 }
@@ -241,6 +269,8 @@ pub(crate) fn mixed_defi(
     let failing = count / FAILING_ONE_IN;
     let plan = plan(count, failing, options, random);
     stage.outfit(setup, &plan)?;
+    let fails = |(index, planned): (usize, &Planned)| planned.fails.then_some(index);
+    let failing = plan.iter().enumerate().filter_map(fails).collect();
     let transaction = |planned| stage.transaction(setup, random, planned);
     Ok(Scenario { transactions: plan.into_iter().map(transaction).collect(), failing })
 }

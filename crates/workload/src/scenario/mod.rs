@@ -18,26 +18,27 @@ pub(crate) use tokens::{chain_erc20, erc20, transfers};
 pub(crate) use uniswap_v2::uniswap_v2;
 pub(crate) use uniswap_v3::{chain_uniswap, uniswap};
 
+use crate::live::Group;
 use alloy_primitives::U256;
 use heddle_evm::RecoveredTransaction;
 
-/// A block's transactions, and how many of them are made to fail.
+/// A block's transactions, and which of them are made to fail.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) transactions: Vec<RecoveredTransaction>,
-    pub(crate) failing: usize,
+    pub(crate) failing: Vec<usize>,
 }
 
 impl From<Vec<RecoveredTransaction>> for Scenario {
     fn from(transactions: Vec<RecoveredTransaction>) -> Self {
-        Self { transactions, failing: 0 }
+        Self { transactions, failing: Vec::new() }
     }
 }
 
 // Groups of accounts.
-const SENDER: u8 = 1;
-const RECEIVER: u8 = 2;
-const OWNER: u8 = 3;
+const SENDER: Group = Group::Sender;
+const RECEIVER: Group = Group::Receiver;
+const OWNER: Group = Group::Owner;
 
 /// Whole tokens, in their smallest unit.
 fn tokens(count: u64) -> U256 {

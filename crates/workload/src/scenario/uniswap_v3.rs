@@ -23,6 +23,8 @@ const FEE: u32 = 3_000;
 const OUTERMOST_TICK: i32 = 887_220;
 /// Swaps whose contracts are deployed in one set-up block, to bound what a block holds in memory.
 const SWAPS_A_BLOCK: usize = 512;
+/// On a node, where each set of router, pool and tokens takes some eight million gas to make.
+const SETS_OF_A_NODE: usize = 32;
 
 /// Uniswap V3 without its pools and routers.
 pub(super) struct UniswapV3 {
@@ -106,7 +108,7 @@ pub(super) fn outfit(
     token: Address,
     value: U256,
 ) {
-    setup.call(owner, token, Token::mintCall { to: trader, value }.abi_encode());
+    setup.mint(token, owner, trader, trader, value);
     let approve = Token::approveCall { spender: router, value: U256::MAX };
     setup.call(trader, token, approve.abi_encode());
 }
@@ -117,6 +119,7 @@ pub(super) fn swap(
     router: Address,
     [sold, bought]: [Address; 2],
 ) -> RecoveredTransaction {
+    setup.expect_swap(trader, [sold, bought], SOLD);
     let params = RouterV3::ExactInputSingleParams {
         tokenIn: sold,
         tokenOut: bought,
@@ -140,21 +143,37 @@ pub(crate) fn uniswap(
 ) -> Result<Vec<RecoveredTransaction>, WorkloadError> {
     let owner = setup.funded(OWNER, 0);
     let v3 = UniswapV3::deploy(setup, owner, options)?;
-    let mut stages = Vec::with_capacity(count);
-    for index in 0..count {
-        let trader = setup.funded(SENDER, index);
+    let senders = setup.senders(count);
+    let own = if setup.is_live() { SETS_OF_A_NODE.min(senders) } else { senders };
+    let mut sets = Vec::with_capacity(own);
+    let sold = U256::from(SOLD) * U256::from(setup.each(count));
+    for index in 0..own {
         let pair = [setup.token(owner)?, setup.token(owner)?];
         v3.pool(setup, pair, tokens(1_000));
         let router = v3.router(setup);
-        outfit(setup, owner, trader, router, pair[0], U256::from(SOLD));
-        stages.push((trader, router, pair));
-        if stages.len().is_multiple_of(SWAPS_A_BLOCK) {
+        sets.push((router, pair));
+        if !setup.is_live() {
+            let trader = setup.funded(SENDER, index);
+            outfit(setup, owner, trader, router, pair[0], sold);
+        }
+        if sets.len().is_multiple_of(SWAPS_A_BLOCK) {
             setup.run_block()?;
         }
     }
     setup.run_block()?;
-    let swap = |(trader, router, pair)| swap(setup, trader, router, pair);
-    Ok(stages.into_iter().map(swap).collect())
+    let mut traders = Vec::with_capacity(senders);
+    for index in 0..senders {
+        let (router, pair) = sets[index % own];
+        let trader = setup.account(SENDER, index);
+        if setup.is_live() {
+            setup.funded(SENDER, index);
+            outfit(setup, owner, trader, router, pair[0], sold);
+        }
+        traders.push((trader, router, pair));
+    }
+    setup.settle()?;
+    let swap = |(trader, router, pair): &_| swap(setup, *trader, *router, *pair);
+    Ok(traders.iter().cycle().take(count).map(swap).collect())
 }
 
 /// All swaps go through one pool, whose price each of them moves.
@@ -168,10 +187,14 @@ pub(crate) fn chain_uniswap(
     let pair = [setup.token(owner)?, setup.token(owner)?];
     v3.pool(setup, pair, tokens(1_000_000));
     let router = v3.router(setup);
-    let traders: Vec<_> = (0..count).map(|index| setup.funded(SENDER, index)).collect();
+    setup.settle()?;
+    let traders: Vec<_> =
+        (0..setup.senders(count)).map(|index| setup.funded(SENDER, index)).collect();
+    let sold = U256::from(SOLD) * U256::from(setup.each(count));
     for trader in &traders {
-        outfit(setup, owner, *trader, router, pair[0], U256::from(SOLD));
+        outfit(setup, owner, *trader, router, pair[0], sold);
     }
     setup.run_block()?;
-    Ok(traders.into_iter().map(|trader| swap(setup, trader, router, pair)).collect())
+    let swap = |trader: &Address| swap(setup, *trader, router, pair);
+    Ok(traders.iter().cycle().take(count).map(swap).collect())
 }
