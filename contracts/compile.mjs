@@ -19,6 +19,7 @@ const CONTRACTS = {
   Dao: { evmVersion: "cancun" },
   LendingMarket: { evmVersion: "cancun" },
   SwapPool: { evmVersion: "cancun" },
+  Disperse: { evmVersion: "byzantium" },
   GauntletByzantium: { evmVersion: "byzantium", child: "GauntletChild" },
   GauntletConstantinople: { evmVersion: "constantinople", child: "GauntletChild" },
   Gauntlet: { evmVersion: "cancun", child: "GauntletChild" },

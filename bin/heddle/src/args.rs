@@ -1,10 +1,11 @@
 //! The command line.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use heddle_load::{Endpoint, LoadOptions};
 use heddle_node::Apis;
 use heddle_workload::{WorkloadKind, WorkloadOptions};
 use std::{
@@ -58,8 +59,80 @@ pub(crate) enum Command {
     Db(Db),
     /// Measures sequential against parallel execution of a block, in memory, alternating.
     Bench(Bench),
+    /// Sends a workload to a running node (Heddle, Anvil, reth, geth), measures it, and checks that
+    /// every transaction is in the chain once and had its effect.
+    Load(Box<Load>),
     /// Executes historical blocks from bundles, verifies them and compares the executors.
     Replay(Replay),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// The node: http://HOST:PORT or ws://HOST:PORT.
+    #[arg(long, value_name = "URL")]
+    pub(crate) rpc: Endpoint,
+    /// What is sent: transfers; erc20; uniswap-v2 (20 pools); uniswap (V3, 32 pools); hybrid;
+    /// mixed-defi (one in ten is made to fail); nft-mint; dao-vote; lending; chain-erc20;
+    /// chain-uniswap. As in `heddle bench`.
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(WorkloadKind::ALL.map(WorkloadKind::name))
+            .try_map(|name| WorkloadKind::from_str(&name)),
+    )]
+    pub(crate) workload: WorkloadKind,
+    /// Transactions, beside those of the set-up.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(LoadOptions::TRANSACTIONS_MAX)))]
+    pub(crate) txs: u32,
+    /// Sends so many transactions a second, whatever the node does; latencies count from when each
+    /// was due [default: sends the next when the former are answered].
+    #[arg(long, value_name = "TPS", value_parser = transactions_a_second)]
+    pub(crate) rate: Option<f64>,
+    /// Connections that send. All transactions of an account go through one, in order.
+    #[arg(long, value_name = "C", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(LoadOptions::CONNECTIONS_MAX)))]
+    pub(crate) connections: u16,
+    /// Most transactions in one request; at a fixed rate a request takes what is due.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=i64::from(LoadOptions::BATCH_MAX)))]
+    pub(crate) batch: u16,
+    /// Most unanswered requests on a WebSocket; over HTTP it is always one.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(LoadOptions::IN_FLIGHT_MAX)))]
+    pub(crate) in_flight: u16,
+    /// Accounts that send, made and funded for this run; no more than there are transactions.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(LoadOptions::ACCOUNTS_MAX)))]
+    pub(crate) accounts: u32,
+    /// Most transactions that are sent and in no block; a node's pool should have room for them.
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pending: u32,
+    /// The same seed makes the same choices of who does what.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Key of the account that pays for everything [default: the first development account's].
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "HEDDLE_LOAD_PRIVATE_KEY",
+        hide_env_values = true,
+        hide_default_value = true,
+        default_value_t = LoadOptions::DEV_KEY
+    )]
+    pub(crate) private_key: B256,
+    /// Fee cap of every transaction, in gwei per gas [default: 20 times the base fee and at least 10, if
+    /// half of what the payer has is enough].
+    #[arg(long, value_name = "GWEI", value_parser = gwei)]
+    pub(crate) max_fee: Option<u128>,
+    /// Chain id that the node must have.
+    #[arg(long, value_name = "ID")]
+    pub(crate) chain_id: Option<u64>,
+    /// Gives up when the node does nothing for so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where npm put Uniswap's packages; only the Uniswap workloads and hybrid need them.
+    #[arg(long, value_name = "DIR", default_value = "tests/node_modules")]
+    pub(crate) node_modules: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -407,6 +480,28 @@ fn ratio(text: &str) -> Result<f64, String> {
     Ok(ratio)
 }
 
+/// More than any machine sends, and few enough for the arithmetic.
+const RATE_MAX: f64 = 10_000_000.0;
+
+fn transactions_a_second(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("{text} is not a number"))?;
+    if !(0.001..=RATE_MAX).contains(&rate) {
+        return Err(format!("{text} is not between 0.001 and {RATE_MAX}"));
+    }
+    Ok(rate)
+}
+
+/// The most that half of all the ether could pay for a transfer, about.
+const GWEI_MAX: f64 = 1e12;
+
+fn gwei(text: &str) -> Result<u128, String> {
+    let gwei: f64 = text.parse().map_err(|_| format!("{text} is not a number of gwei"))?;
+    if !(1e-9..=GWEI_MAX).contains(&gwei) {
+        return Err(format!("{text} is not between 0.000000001 and {GWEI_MAX} gwei"));
+    }
+    Ok((gwei * 1e9) as u128)
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
     if !(0.001..=BLOCK_TIME_MAX_S).contains(&seconds) {
@@ -447,6 +542,16 @@ mod tests {
         assert_eq!(ratio("0.3"), Ok(0.3));
         for wrong in ["-0.1", "1.01", "NaN", "half"] {
             assert!(ratio(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_and_fees_are_numbers_within_reason() {
+        assert_eq!(transactions_a_second("2.5"), Ok(2.5));
+        assert_eq!(gwei("1.5"), Ok(1_500_000_000));
+        for wrong in ["0", "-1", "NaN", "1e99", "many"] {
+            assert!(transactions_a_second(wrong).is_err(), "{wrong}");
+            assert!(gwei(wrong).is_err(), "{wrong}");
         }
     }
 

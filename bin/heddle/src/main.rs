@@ -7,6 +7,7 @@ mod banner;
 mod bench;
 mod chain_file;
 mod commands;
+mod load;
 mod logging;
 mod replay;
 mod rpc_args;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         args::Command::Import(import) => chain_file::import(&import),
         args::Command::Export(export) => chain_file::export(&export),
         args::Command::Bench(bench) => bench::run(&bench),
+        args::Command::Load(load) => load::run(&load),
         args::Command::Replay(replay) => replay::run(&replay),
     };
     match result {

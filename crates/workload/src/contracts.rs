@@ -93,6 +93,7 @@ pub(crate) enum Own {
     Dao,
     LendingMarket,
     SwapPool,
+    Disperse,
 }
 
 impl Own {
@@ -112,6 +113,7 @@ impl Own {
             Self::Dao => built!("Dao"),
             Self::LendingMarket => built!("LendingMarket"),
             Self::SwapPool => built!("SwapPool"),
+            Self::Disperse => built!("Disperse"),
         };
         init_code(Path::new(path), json)
     }

@@ -29,7 +29,7 @@ pub use cold_reads::{ColdRead, ColdState};
 pub use effects::{Change, Reading};
 pub use error::WorkloadError;
 pub use kind::{WorkloadKind, WorkloadOptions};
-pub use live::{AddressBook, Call, Group, LiveWorkload};
+pub use live::{AddressBook, Call, Group, LiveWorkload, PAYMENT_GAS, PAYMENTS_GAS, payments};
 pub use measure::{MeasureOptions, Measurement, Side, measure};
 pub use memory::MemoryUse;
 pub use memory_state::MemoryState;

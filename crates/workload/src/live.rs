@@ -3,12 +3,14 @@
 
 use crate::{
     Change, Reading, WorkloadError, WorkloadKind, WorkloadOptions,
+    contracts::Own,
     scenario::Scenario,
-    setup::{Setup, Step, TX_GAS_LIMIT},
+    setup::{Setup, Step, TX_GAS_LIMIT, with_arguments},
     workload::scenario,
 };
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, Bytes, TxKind, U256};
+use alloy_sol_types::SolValue;
 use heddle_evm::RecoveredTransaction;
 use std::{fmt, sync::Arc};
 
@@ -99,6 +101,24 @@ impl LiveWorkload {
         Ok(Self { steps, transactions: calls, effects })
     }
 }
+
+/// The init code that pays these accounts when it is deployed with the sum of it. Takes at most
+/// [`PAYMENT_GAS`] for each account and [`PAYMENTS_GAS`] for all together.
+///
+/// # Errors
+/// If the contract in this program cannot be read.
+pub fn payments(to: &[(Address, U256)]) -> Result<Bytes, WorkloadError> {
+    let (accounts, values): (Vec<_>, Vec<_>) = to.iter().copied().unzip();
+    let arguments = (accounts, values).abi_encode_params();
+    Ok(with_arguments(&Own::Disperse.init_code()?, &arguments))
+}
+
+/// Gas of paying one account by [`payments`]: 25,000 for making it, 9,000 for the value, 2,600 for
+/// the access, up to 1,500 for its part of the data, and the loop.
+pub const PAYMENT_GAS: u64 = 41_000;
+/// Gas of [`payments`] apart from the accounts: 21,000 for the transaction, 32,000 for the creation, some
+/// 200 bytes of code, and room.
+pub const PAYMENTS_GAS: u64 = 200_000;
 
 /// What makes a set-up one for a node: other accounts, and everything written down.
 pub(crate) struct Recording {
