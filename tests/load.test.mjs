@@ -119,7 +119,8 @@ if (NODE_KIND === "heddle") {
 let anvil;
 before(() => {
   if (NODE_KIND !== "heddle") return;
-  anvil = startNode({ kind: "anvil" });
+  // Without the pruning it writes a state of some megabytes to the disk for each of hundreds of blocks.
+  anvil = startNode({ kind: "anvil", extra: ["--prune-history", "20"] });
   node.beforeStop(async () => (await anvil).stop());
 });
 
