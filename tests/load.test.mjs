@@ -21,7 +21,9 @@ const WORKLOADS = [
   "uniswap",
 ];
 const TXS = 300;
-const node = await nodeForThisFile();
+// Otherwise Anvil writes a state of some megabytes to the disk for each of thousands of blocks.
+const FRUGAL = { extra: ["--prune-history", "20"] };
+const node = await nodeForThisFile(NODE_KIND === "anvil" ? FRUGAL : {});
 
 /** Runs `heddle load` to its end; resolves with its exit code, what it printed, and the report if there is one. */
 async function load(url, workload, ...flags) {
@@ -119,8 +121,7 @@ if (NODE_KIND === "heddle") {
 let anvil;
 before(() => {
   if (NODE_KIND !== "heddle") return;
-  // Without the pruning it writes a state of some megabytes to the disk for each of hundreds of blocks.
-  anvil = startNode({ kind: "anvil", extra: ["--prune-history", "20"] });
+  anvil = startNode({ kind: "anvil", ...FRUGAL });
   node.beforeStop(async () => (await anvil).stop());
 });
 

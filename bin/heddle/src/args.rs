@@ -117,8 +117,8 @@ pub(crate) struct Load {
         default_value_t = LoadOptions::DEV_KEY
     )]
     pub(crate) private_key: B256,
-    /// Fee cap of every transaction, in gwei per gas [default: 20 times the base fee and at least 10, if
-    /// half of what the payer has is enough].
+    /// Fee cap of every transaction, in gwei per gas [default: up to 1,000 times the base fee if a tenth
+    /// of what the payer has is enough, otherwise up to 20 times if half of it is].
     #[arg(long, value_name = "GWEI", value_parser = gwei)]
     pub(crate) max_fee: Option<u128>,
     /// Chain id that the node must have.

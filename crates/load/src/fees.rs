@@ -4,15 +4,18 @@ use crate::{LoadError, client::Block, encode::Terms};
 use alloy_primitives::{Address, U256, map::AddressMap};
 use heddle_workload::{Call, PAYMENT_GAS, PAYMENTS_GAS};
 
-/// The fee cap over the base fee: full blocks raise it by an eighth each, so this lasts for 25 of
-/// them in a row.
-const OVER_BASE_FEE: u128 = 20;
+/// The fee cap over the base fee that a tenth of the payer's money is spent for: full blocks raise the
+/// base fee by an eighth each, so this lasts for 58 of them in a row.
+const OVER_BASE_FEE: u128 = 1_000;
+/// The same that half of it is spent for: 25 full blocks.
+const OVER_BASE_FEE_MODEST: u128 = 20;
 /// The fee cap at least, in wei per gas: a base fee that has fallen to nothing is soon doubled.
 const MAX_FEE_FLOOR: u128 = 10_000_000_000;
 /// The least fee cap over the base fee that makes sense.
 const OVER_BASE_FEE_MIN: u128 = 2;
-/// The payer spends at most this part of what it has, so that there can be a next run.
-const SPENT_ONE_IN: u64 = 2;
+/// The payer spends at most these parts of what it has, so that there can be a next run: for much
+/// room above the base fee, and for some.
+const SPENT_ONE_IN: [u64; 2] = [10, 2];
 /// Tip if the node suggests none, in wei per gas.
 pub(crate) const TIP_DEFAULT: u128 = 1_000_000_000;
 
@@ -69,13 +72,17 @@ impl Needs {
             }
             wanted
         } else {
-            let most = base_fee.saturating_mul(OVER_BASE_FEE).max(MAX_FEE_FLOOR) + tip;
+            let over = |times: u128| base_fee.saturating_mul(times).max(MAX_FEE_FLOOR) + tip;
             // Costs are linear in the fee cap.
             let fixed = self.total(0);
             let each = (self.total(1) - fixed).max(U256::from(1));
-            let spent = (balance / U256::from(SPENT_ONE_IN)).saturating_sub(fixed);
-            let affordable = u128::try_from(spent / each).unwrap_or(u128::MAX);
-            let max_fee = most.min(affordable);
+            let affordable = |one_in: u64| {
+                let spent = (balance / U256::from(one_in)).saturating_sub(fixed);
+                u128::try_from(spent / each).unwrap_or(u128::MAX)
+            };
+            let [much, some] = SPENT_ONE_IN;
+            let modest = over(OVER_BASE_FEE_MODEST).min(affordable(some));
+            let max_fee = over(OVER_BASE_FEE).min(affordable(much)).max(modest);
             let least = base_fee.saturating_mul(OVER_BASE_FEE_MIN) + tip.min(TIP_DEFAULT);
             if max_fee < least {
                 return Err(unfunded(least));
@@ -128,11 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn the_fee_cap_is_what_half_of_the_payer_s_money_allows() {
-        assert_eq!(terms(u128::MAX, None).unwrap().max_fee, 21 * GWEI);
+    fn the_fee_cap_is_what_part_of_the_payer_s_money_allows() {
+        assert_eq!(terms(u128::MAX, None).unwrap().max_fee, 1_001 * GWEI);
         // 3 million gas for the accounts, 0.482 million for paying them.
-        let balance = 2 * (3_482_000 * 5 * GWEI + 12);
-        assert_eq!(terms(balance, None).unwrap().max_fee, 5 * GWEI);
+        let cost = |max_fee: u128| 3_482_000 * max_fee * GWEI + 12;
+        assert_eq!(terms(10 * cost(300), None).unwrap().max_fee, 300 * GWEI);
+        assert_eq!(terms(10 * cost(15), None).unwrap().max_fee, 21 * GWEI);
+        assert_eq!(terms(2 * cost(5), None).unwrap().max_fee, 5 * GWEI);
         assert!(matches!(terms(GWEI, None), Err(LoadError::Unfunded { .. })));
         assert_eq!(terms(u128::MAX, Some(7)).unwrap().max_fee, 7);
         assert!(matches!(terms(1_000, Some(7)), Err(LoadError::Unfunded { .. })));

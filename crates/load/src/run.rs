@@ -229,7 +229,8 @@ impl<'a> Run<'a> {
 
         let mut faults = Faults::default();
         for (message, count) in &driven.refusals {
-            faults.add(|| format!("the node refused {count} transactions: {message}"));
+            let hint = if message.contains("base fee") { " (--max-fee)" } else { "" };
+            faults.add(|| format!("the node refused {count} transactions: {message}{hint}"));
         }
         let checks = books.len();
         let all = total + checks;
