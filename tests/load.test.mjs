@@ -85,7 +85,7 @@ test("the chain has what the report says", async () => {
   let transfers = 0;
   for (let number = before + 1; number <= head; number++) {
     for (const receipt of await node.rpc("eth_getBlockReceipts", `0x${number.toString(16)}`)) {
-      // ERC-20 transfers by their gas limit's use: set-up mints have no input of 68 bytes with this selector.
+      // transfer(address,uint256), which nothing in the set-up calls.
       const transaction = await node.rpc("eth_getTransactionByHash", receipt.transactionHash);
       if (!transaction.input.startsWith("0xa9059cbb")) continue;
       transfers += 1;
@@ -165,7 +165,7 @@ async function throughProxy(changes, body) {
   }
 }
 
-/** True for plain transfers of one wei: the workload's own, not those of the set-up. */
+/** True for whatever sends a transaction. `transfers` sends one for the funding first. */
 const sends = ({ method }) => method === "eth_sendRawTransaction";
 
 test("a transaction that the node loses is missed", () => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-/// Calls in one request. Nodes allow a thousand and some megabytes of answers.
+/// Calls in one request. Nodes allow a thousand, and some megabytes of answers.
 const BATCH: usize = 500;
 
 /// One connection for questions.
