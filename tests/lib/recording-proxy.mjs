@@ -6,8 +6,11 @@ import { WebSocket, WebSocketServer } from "ws";
 
 const EXAMPLE_CHARACTERS_MAX = 300;
 
-/** Starts the proxy on a free port; lines of `test file, transport, method, parameters` go to `file`, once per test file. */
-export async function recordingProxy(target, file) {
+/**
+ * Starts the proxy on a free port; lines of `test file, transport, method, parameters` go to `file`, once per test file.
+ * Without a file, `each` is called with every single call instead.
+ */
+export async function recordingProxy(target, file, each = () => {}) {
   const seen = new Set();
   const caller = process.argv[1]?.split("/").at(-1) ?? "?";
   const record = (transport, text) => {
@@ -19,6 +22,8 @@ export async function recordingProxy(target, file) {
     }
     for (const call of calls) {
       if (typeof call?.method !== "string") continue;
+      each(call);
+      if (!file) continue;
       const key = `${caller}\t${transport}${calls.length > 1 ? " batch" : ""}\t${call.method}`;
       if (seen.has(key)) continue;
       seen.add(key);

@@ -251,7 +251,7 @@ pub(crate) enum MemorySide {
 }
 
 /// The largest id whose signatures' `v` fits into 64 bits (EIP-2294).
-const CHAIN_ID_MAX: u64 = u64::MAX / 2 - 36;
+pub(crate) const CHAIN_ID_MAX: u64 = u64::MAX / 2 - 36;
 
 #[derive(Debug, Args)]
 pub(crate) struct Node {
@@ -338,7 +338,7 @@ pub(crate) struct Node {
         help_heading = "Development chain (with --dev)"
     )]
     pub(crate) mnemonic: Option<String>,
-    /// EIP-155 chain id [default: 31337].
+    /// EIP-155 chain id [default: 31337; on a fork that of the other node].
     #[arg(long, value_name = "ID", requires = "dev", conflicts_with = "genesis", value_parser = clap::value_parser!(u64).range(1..=CHAIN_ID_MAX), help_heading = "Development chain (with --dev)")]
     pub(crate) chain_id: Option<u64>,
     /// Transactions can be sent in any account's name, as after anvil_autoImpersonateAccount.
@@ -349,6 +349,9 @@ pub(crate) struct Node {
         help_heading = "Development chain (with --dev)"
     )]
     pub(crate) auto_impersonate: bool,
+
+    #[command(flatten)]
+    pub(crate) fork: crate::fork_args::ForkArgs,
 
     /// Starts from a state dump in Anvil's format, gzipped or not.
     #[arg(

@@ -28,12 +28,19 @@ impl Banner<'_> {
         println!("  URL         http://{address}   ws://{address}");
         println!("  Chain id    {}", chain.chain_id());
         println!("  Head        block {}, {}", head.number(), head.hash());
+        if let Some(remote) = chain.forked() {
+            let (number, node) = (remote.number(), remote.node().name());
+            println!("  Fork        of block {number} of {node}");
+        }
         println!("  Base fee    {} wei", chain.next_base_fee());
         println!("  Gas limit   {}", self.node.miner().gas_limit());
         println!("  Blocks      {}", self.mining);
         println!("  Workers     {}", chain.workers());
         match self.datadir {
             Some(path) => println!("  Store       {}", path.display()),
+            None if chain.is_fork() => {
+                println!("  Store       in memory: gone when the node stops");
+            }
             None => {
                 println!("  Store       in memory: gone when the node stops (--datadir keeps it)");
             }
@@ -44,7 +51,7 @@ impl Banner<'_> {
     }
 
     fn print_accounts(&self) {
-        println!("  Accounts, with {} ETH each at genesis", self.dev_chain.balance_ether);
+        println!("  Accounts, with {} ETH each at the start", self.dev_chain.balance_ether);
         for (index, account) in self.accounts.iter().enumerate() {
             println!("  ({index}) {}", account.address);
         }

@@ -126,11 +126,14 @@ fn config(
         (None, Some(datadir)) => ChainSource::from_datadir(datadir)?,
         (None, None) => return Err(NodeError::NoChain),
     };
+    let funded = accounts.iter().map(|account| (account.address, dev_chain.balance())).collect();
     let signers = accounts.iter().map(|account| account.signer.clone()).collect();
     let apis = if args.dev { Apis::all() } else { Apis::public() };
     let load_state = args.load_state.or_else(|| args.state.filter(|path| has_dump(path)));
     Ok(NodeConfig {
         chain,
+        fork: args.fork.config(args.chain_id),
+        funded,
         load_state,
         workers: args.workers.map_or_else(workers_by_default, usize::from),
         automine: args.dev && !args.no_mining && args.block_time.is_none(),
@@ -150,6 +153,7 @@ fn config(
                 impersonate_all: args.auto_impersonate,
                 cors: args.http_cors,
                 hosts: args.http_hosts,
+                fork: args.fork.defaults(),
                 ..RpcConfig::default()
             },
             args.datadir.as_deref(),

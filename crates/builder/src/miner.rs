@@ -12,6 +12,7 @@ use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
 use heddle_chain::{Chain, ChainBlock, Imported, NewChain, ProducedBlock, State};
 use heddle_evm::{Block, BlockState, RecoveredTransaction, StateError};
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
+use heddle_remote::Fork;
 use parking_lot::{Mutex, RwLock};
 use std::{
     sync::{
@@ -46,6 +47,8 @@ pub struct MinerConfig {
     pub extra_data: Bytes,
     /// Bounds of the pool.
     pub pool_limits: PoolLimits,
+    /// Accounts that have this balance after another node's block was forked.
+    pub funded: Vec<(Address, U256)>,
 }
 
 /// Makes blocks out of what is in the pool. Shared as `Arc<Miner>`; its thread ends with
@@ -79,7 +82,7 @@ impl Miner {
             pending: Mutex::new(None),
         });
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        let worker = Worker::new(shared.clone(), received);
+        let worker = Worker::new(shared.clone(), received, config.funded);
         let thread =
             std::thread::Builder::new().name("heddle-miner".into()).spawn(move || worker.run())?;
         Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)) }))
@@ -304,6 +307,16 @@ impl Miner {
     pub async fn load(&self, new: NewChain) -> Result<(), MineError> {
         let new = Box::new(new);
         self.ask(|reply| Command::Load { new, reply }).await?
+    }
+
+    /// Goes on from a block of another node, in place of this chain; what [`Self::reset`] forgets is forgotten. It is the
+    /// time of that block then, and the accounts that were configured have their balance.
+    ///
+    /// # Errors
+    /// If the accounts cannot be read there, or the block cannot be stored. Nothing has changed then.
+    pub async fn fork(&self, fork: Fork) -> Result<(), MineError> {
+        let fork = Box::new(fork);
+        self.ask(|reply| Command::Fork { fork, reply }).await?
     }
 
     /// The base fee of the next block, in wei: what was set for it, or what follows from the head.

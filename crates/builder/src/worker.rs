@@ -5,16 +5,17 @@ use crate::{
     head_follower::Accounts,
     shared::{NextBlock, Shared},
 };
-use alloy_primitives::{B256, TxHash, U256};
+use alloy_primitives::{Address, B256, TxHash, U256};
 use heddle_chain::{
-    ChainBlock, ImportError, ImportStatus, Imported, NewChain, ProducedBlock, State,
+    ChainBlock, ChainError, ImportError, ImportStatus, Imported, NewChain, ProducedBlock, State,
 };
 use heddle_evm::{
-    Block, BlockState, RecoveredTransaction, SkippedTransaction, StateChanges, StateError,
-    TransactionError,
+    AccountState, Block, BlockState, RecoveredTransaction, SkippedTransaction, StateChanges,
+    StateError, TransactionError, account_state, as_stored,
 };
 use heddle_pool::PooledTx;
-use revm::context::result::InvalidTransaction;
+use heddle_remote::Fork;
+use revm::{Database, context::result::InvalidTransaction};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -85,6 +86,10 @@ pub(crate) enum Command {
         new: Box<NewChain>,
         reply: oneshot::Sender<Result<(), MineError>>,
     },
+    Fork {
+        fork: Box<Fork>,
+        reply: oneshot::Sender<Result<(), MineError>>,
+    },
     Snapshots {
         reply: oneshot::Sender<Vec<(U256, u64, B256)>>,
     },
@@ -116,10 +121,16 @@ pub(crate) struct Worker {
     due: Option<Instant>,
     retry: Option<Instant>,
     housekeeping: Instant,
+    /// What accounts have after a block of another node was forked.
+    funded: Vec<(Address, U256)>,
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>, commands: Receiver<Command>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        commands: Receiver<Command>,
+        funded: Vec<(Address, U256)>,
+    ) -> Self {
         Self {
             shared,
             commands,
@@ -128,6 +139,7 @@ impl Worker {
             due: None,
             retry: None,
             housekeeping: Instant::now() + HOUSEKEEPING_INTERVAL,
+            funded,
         }
     }
 
@@ -166,6 +178,7 @@ impl Worker {
             Command::Reorganise { blocks, reply } => drop(reply.send(self.reorganise(blocks))),
             Command::Reset { reply } => drop(reply.send(self.reset())),
             Command::Load { new, reply } => drop(reply.send(self.load(&new))),
+            Command::Fork { fork, reply } => drop(reply.send(self.fork(&fork))),
             Command::Snapshots { reply } => drop(reply.send(self.list_snapshots())),
             Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
@@ -370,6 +383,27 @@ impl Worker {
     fn load(&mut self, new: &NewChain) -> Result<(), MineError> {
         self.shared.chain.load(new)?;
         self.start_anew()
+    }
+
+    fn fork(&mut self, fork: &Fork) -> Result<(), MineError> {
+        // While there is a way back: all that can fail at the other node.
+        let addresses: Vec<Address> = self.funded.iter().map(|(address, _)| *address).collect();
+        fork.state.read_ahead(&addresses).map_err(StateError::new).map_err(ChainError::from)?;
+        self.shared.chain.fork(fork)?;
+        self.start_anew()?;
+        let time = fork.header.timestamp;
+        self.shared.clock.lock().set_now(time)?;
+        let funded = self.funded.clone();
+        let give = move |state: &mut BlockState<State>| {
+            for (address, balance) in funded {
+                let now = state.basic(address)?.map(|info| account_state(&info));
+                let now = AccountState { balance, ..as_stored(now.unwrap_or_default()) };
+                let now = Some(now).filter(|now| !now.is_empty());
+                state.set_account(address, now, false)?;
+            }
+            Ok(())
+        };
+        self.alter(Alteration(Box::new(give)))
     }
 
     /// Forgets what belongs to the chain that was.

@@ -38,6 +38,7 @@ fn miner(automine: bool, interval: Option<Duration>) -> Arc<Miner> {
         gas_limit: None,
         extra_data: Bytes::new(),
         pool_limits: PoolLimits::default(),
+        funded: Vec::new(),
     };
     Miner::start(chain, config).expect("the thread starts")
 }

@@ -7,7 +7,8 @@ use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::StateChanges;
 use heddle_parallel::{ParallelExecutor, Profile};
-use heddle_store::{BlockBatch, Store};
+use heddle_remote::RemoteState;
+use heddle_store::{BlockBatch, StateView, Store};
 use heddle_trie::AccountProof;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -68,6 +69,8 @@ pub struct Chain {
     pub(crate) code: Arc<CodeCache>,
     genesis_hash: B256,
     head: RwLock<Arc<Head>>,
+    /// Where the state below this chain is, if it is a fork.
+    pub(crate) remote: RwLock<Option<Arc<RemoteState>>>,
     /// Held while the chain changes. Taken before every other lock here.
     pub(crate) changing: Mutex<()>,
     blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
@@ -98,7 +101,7 @@ impl Chain {
             })?;
         }
         let code = Arc::new(CodeCache::default());
-        let head = Self::load_head(&store, &code)?;
+        let head = Self::load_head(&store, &code, None)?;
         Ok(Self {
             spec,
             store,
@@ -106,6 +109,7 @@ impl Chain {
             code,
             genesis_hash: genesis.hash,
             head: RwLock::new(Arc::new(head)),
+            remote: RwLock::default(),
             changing: Mutex::new(()),
             blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
             profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
@@ -113,8 +117,12 @@ impl Chain {
         })
     }
 
-    fn load_head(store: &Store, code: &Arc<CodeCache>) -> Result<Head, ChainError> {
-        let state = State::new(Arc::new(store.latest()?), code.clone());
+    fn load_head(
+        store: &Store,
+        code: &Arc<CodeCache>,
+        remote: Option<Arc<RemoteState>>,
+    ) -> Result<Head, ChainError> {
+        let state = State::new(Arc::new(store.latest()?), code.clone(), remote);
         let number = state.view().number();
         let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
         // What was altered after the block counts again after a restart.
@@ -283,7 +291,25 @@ impl Chain {
         if number > head.block.number() {
             return Err(ChainError::UnknownBlock(number));
         }
-        Ok(State::new(Arc::new(self.store.state_at(number)?), self.code.clone()))
+        self.state_over(self.store.state_at(number)?)
+    }
+
+    fn state_over(&self, view: StateView) -> Result<State, ChainError> {
+        let remote = self.remote.read().clone();
+        if view.elsewhere() != remote.as_ref().map(|remote| remote.number()) {
+            return Err(ChainError::Replaced);
+        }
+        Ok(State::new(Arc::new(view), self.code.clone(), remote))
+    }
+
+    /// Whether this chain goes on from a block of another node.
+    pub fn is_fork(&self) -> bool {
+        self.remote.read().is_some()
+    }
+
+    /// The block of another node that this chain goes on from, and the state after it, if it is a fork.
+    pub fn forked(&self) -> Option<Arc<RemoteState>> {
+        self.remote.read().clone()
     }
 
     /// EIP-1186 proofs in the state after a block.
@@ -331,7 +357,7 @@ impl Chain {
 
     /// Makes a committed block the head. Only under `changing`.
     pub(crate) fn advance(&self, block: Arc<ChainBlock>) -> Result<(), ChainError> {
-        let state = State::new(Arc::new(self.store.latest()?), self.code.clone());
+        let state = self.state_over(self.store.latest()?)?;
         let former = {
             let mut head = self.head.write();
             std::mem::replace(&mut *head, Arc::new(Head::new(block.clone(), state, None)))
@@ -370,7 +396,7 @@ impl Chain {
 
     /// Makes the store's head the head. Only under `changing`.
     pub(crate) fn reload(&self, event: ChainEvent) -> Result<(), ChainError> {
-        let head = Self::load_head(&self.store, &self.code)?;
+        let head = Self::load_head(&self.store, &self.code, self.forked())?;
         metrics::gauge!("chain_head_number").set(head.block.number() as f64);
         *self.head.write() = Arc::new(head);
         self.blocks.lock().clear();

@@ -45,6 +45,12 @@ pub enum ChainError {
         /// Of the parent, in seconds.
         parent: u64,
     },
+    /// The chain was replaced by another one while it was read.
+    #[error("the chain was just replaced; ask again")]
+    Replaced,
+    /// There is no state root to compare.
+    #[error("this chain is a fork of another node's, on which blocks of others cannot be verified")]
+    NotVerifiable,
     /// The chain went on while the block was made.
     #[error("the block was made on {parent}, but the head is now {head}")]
     HeadMoved {

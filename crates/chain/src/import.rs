@@ -88,6 +88,9 @@ impl Chain {
         if self.number_by_hash(hash)?.is_some() || self.store.side_block(&hash)?.is_some() {
             return done(ImportStatus::AlreadyKnown);
         }
+        if self.forked().is_some() {
+            return Err(ChainError::NotVerifiable.into());
+        }
         if number == 0 {
             let expected = self.genesis_hash();
             return Err(ImportError::WrongGenesis { expected, actual: hash });

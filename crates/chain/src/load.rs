@@ -2,11 +2,14 @@
 //!
 //! Such a chain begins at its head. Its earlier blocks may be known with their transactions and receipts, but there is
 //! no state of theirs, so nothing can run on it.
+//!
+//! And turning to a block of another node: then the state stays there.
 
 use crate::{Chain, ChainBlock, ChainError, GenesisBlock, chain::ChainEvent};
 use alloy_consensus::Sealed;
 use alloy_primitives::{Address, Bytes, U256};
 use heddle_evm::{AccountChange, AccountState, RecoveredTransaction, StateChanges, Transaction};
+use heddle_remote::Fork;
 use heddle_store::{BlockBatch, NewBase, StoreError, StoredAccount};
 use heddle_trie::{NoNodes, TrieUpdates, state_root};
 use std::{collections::BTreeMap, sync::Arc};
@@ -79,11 +82,36 @@ impl Chain {
             head: parts.batch(&new.head, &new.state, &trie),
             root,
         })?;
+        *self.remote.write() = None;
         self.profiles.lock().clear();
         self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(new.head.clone())] })
     }
 
-    /// Back to the genesis block, whatever chain was loaded since.
+    /// Goes on from a block of another node, in place of this chain. Its transactions stay there, as its state does.
+    ///
+    /// # Errors
+    /// If it cannot be stored. Nothing has changed then.
+    pub fn fork(&self, fork: &Fork) -> Result<(), ChainError> {
+        let _changing = self.changing.lock();
+        let total_difficulty = fork.total_difficulty;
+        let withdrawals = fork.header.withdrawals_root.map(|_| Vec::new());
+        let header = fork.header.clone();
+        let head = ChainBlock::new(
+            header,
+            Vec::new(),
+            Vec::new(),
+            withdrawals,
+            Vec::new(),
+            total_difficulty,
+        );
+        let (no_changes, no_nodes) = (StateChanges::default(), TrieUpdates::default());
+        self.store.fork(&Parts::of(&head).batch(&head, &no_changes, &no_nodes))?;
+        *self.remote.write() = Some(fork.state.clone());
+        self.profiles.lock().clear();
+        self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(head)] })
+    }
+
+    /// Back to the genesis block, whatever chain was loaded or forked since.
     ///
     /// # Errors
     /// As [`Self::load`].

@@ -42,9 +42,12 @@ pub struct BlockAttributes {
 struct Ground<'a, R> {
     block: &'a ChainBlock,
     state: &'a State,
-    /// What was altered in the state since the block.
+    /// The same without what was altered since the block.
+    base: &'a State,
+    /// What was altered.
     altered: Option<Arc<StateChanges>>,
-    nodes: R,
+    /// Of its trie; a fork's state has none.
+    nodes: Option<R>,
 }
 
 /// A block that was executed and sealed but is not on the chain.
@@ -103,8 +106,9 @@ impl Chain {
         let ground = Ground {
             block: &head.block,
             state: &head.state,
+            base: &head.base,
             altered: head.altered.clone(),
-            nodes: head.base.view(),
+            nodes: (!head.base.is_fork()).then(|| head.base.view()),
         };
         self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
     }
@@ -121,7 +125,7 @@ impl Chain {
         let block = self.block_by_number(parent)?.ok_or(ChainError::UnknownBlock(parent))?;
         let scratch = self.scratch_at(parent)?;
         let (state, nodes) = (scratch.state(), scratch.nodes());
-        let ground = Ground { block: &block, state, altered: None, nodes };
+        let ground = Ground { block: &block, state, base: state, altered: None, nodes };
         self.produce_on(ground, attributes, offered, invalid)
     }
 
@@ -132,7 +136,7 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
         invalid: InvalidTransactions,
     ) -> Result<ProducedBlock, ChainError> {
-        let Ground { block: parent_block, state: parent_state, altered, nodes } = ground;
+        let Ground { block: parent_block, state: parent_state, base, altered, nodes } = ground;
         let parent = &parent_block.header;
         let timestamp = attributes.timestamp;
         if timestamp <= parent.timestamp {
@@ -160,9 +164,18 @@ impl Chain {
             // The stored state knows nothing of it yet.
             output.changes = (**altered).clone().then(output.changes);
         }
-        let started = Instant::now();
-        let (root, trie) = state_root(&nodes, &output.changes).map_err(StoreError::from)?;
-        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+        let (root, trie) = match nodes {
+            Some(nodes) => {
+                let started = Instant::now();
+                let known = state_root(&nodes, &output.changes).map_err(StoreError::from)?;
+                metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+                known
+            }
+            None => {
+                read_wiped(base, &mut output.changes)?;
+                (B256::ZERO, TrieUpdates::default())
+            }
+        };
         let transactions = without_skipped(offered, &output.skipped);
         self.seal(&mut header, root, &transactions, &output);
         let BlockOutput { receipts, requests, changes, skipped, .. } = output;
@@ -243,6 +256,22 @@ impl Chain {
         self.advance(block.clone())?;
         Ok(block)
     }
+}
+
+/// Fills in what the slots were that a block wrote after it had wiped the account: of a state that is not all here, the
+/// store cannot know it.
+fn read_wiped(base: &State, changes: &mut StateChanges) -> Result<(), ChainError> {
+    let wiped = changes.accounts.iter().filter(|(_, change)| change.wiped);
+    for address in wiped.map(|(address, _)| *address).collect::<Vec<_>>() {
+        let Some(change) = changes.accounts.get_mut(&address) else { continue };
+        for slot in change.storage.keys().copied().collect::<Vec<_>>() {
+            let before = base.storage_at(address, slot)?;
+            if let Some(slot) = change.storage.get_mut(&slot) {
+                slot.before = before;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn without_skipped(

@@ -11,7 +11,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Scratch {
     state: State,
-    nodes: PastNodes,
+    /// Not on a fork.
+    nodes: Option<PastNodes>,
 }
 
 impl Chain {
@@ -21,7 +22,9 @@ impl Chain {
     /// If there is no such block, or it lies so far back that the nodes of its trie cannot be made
     /// any more ([`crate::REORG_DEPTH_MAX`]).
     pub fn scratch_at(&self, number: u64) -> Result<Scratch, ChainError> {
-        Ok(Scratch { state: self.state_at(number)?, nodes: self.store.past_nodes(number)? })
+        let state = self.state_at(number)?;
+        let nodes = if state.is_fork() { None } else { Some(self.store.past_nodes(number)?) };
+        Ok(Scratch { state, nodes })
     }
 }
 
@@ -31,29 +34,40 @@ impl Scratch {
         &self.state
     }
 
-    /// The nodes of the state's trie.
-    pub(crate) fn nodes(&self) -> OverlayReader<'_, &StateView> {
-        self.nodes.reader()
+    /// The nodes of the state's trie; a fork's has none.
+    pub(crate) fn nodes(&self) -> Option<OverlayReader<'_, &StateView>> {
+        self.nodes.as_ref().map(PastNodes::reader)
     }
 
-    /// The root of the state after these changes.
+    /// Whether the state has a root: on a fork it is zero instead.
+    pub const fn has_root(&self) -> bool {
+        self.nodes.is_some()
+    }
+
+    /// The root of the state after these changes; zero on a fork.
     ///
     /// # Errors
     /// When the database fails.
     pub fn root_after(&self, changes: &StateChanges) -> Result<B256, ChainError> {
-        let (root, _) = state_root(&self.nodes.reader(), changes).map_err(StoreError::from)?;
+        let Some(nodes) = self.nodes() else { return Ok(B256::ZERO) };
+        let (root, _) = state_root(&nodes, changes).map_err(StoreError::from)?;
         Ok(root)
     }
 
-    /// Makes the changes; gives the root of the state after them.
+    /// Makes the changes; gives the root of the state after them, zero on a fork.
     ///
     /// # Errors
     /// When the database fails.
     pub fn apply(&mut self, changes: StateChanges) -> Result<B256, ChainError> {
-        let (root, nodes) = state_root(&self.nodes.reader(), &changes).map_err(StoreError::from)?;
-        self.nodes.extend(nodes);
+        let mut after = B256::ZERO;
+        if let Some(nodes) = &mut self.nodes {
+            let (root, updates) =
+                state_root(&nodes.reader(), &changes).map_err(StoreError::from)?;
+            nodes.extend(updates);
+            after = root;
+        }
         self.state = self.state.with_changes(Arc::new(changes));
-        Ok(root)
+        Ok(after)
     }
 
     /// Says of which block the last changes were, so that BLOCKHASH finds it.

@@ -4,6 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, map::B256Map
 use heddle_evm::{
     AccountChange, AccountState, STORAGE_ONLY_CODE_HASH, StateChanges, StateError, account_info,
 };
+use heddle_remote::RemoteState;
 use heddle_store::{BlockId, StateView};
 use parking_lot::RwLock;
 use revm::{
@@ -49,6 +50,8 @@ pub struct State {
     /// Blocks above the stored state that are not on the chain, in order.
     above: Vec<Layer>,
     code: Arc<CodeCache>,
+    /// What the view does not know of a fork.
+    remote: Option<Arc<RemoteState>>,
 }
 
 /// What a block that is not on the chain changed.
@@ -66,8 +69,17 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    pub(crate) const fn new(view: Arc<StateView>, code: Arc<CodeCache>) -> Self {
-        Self { view, above: Vec::new(), code }
+    pub(crate) const fn new(
+        view: Arc<StateView>,
+        code: Arc<CodeCache>,
+        remote: Option<Arc<RemoteState>>,
+    ) -> Self {
+        Self { view, above: Vec::new(), code, remote }
+    }
+
+    /// Whether some of this state is another node's, so that there is no trie of it.
+    pub(crate) const fn is_fork(&self) -> bool {
+        self.remote.is_some()
     }
 
     pub(crate) fn view(&self) -> &StateView {
@@ -107,7 +119,20 @@ impl State {
     pub fn account(&self, address: Address) -> Result<Option<AccountState>, StateError> {
         match self.changes_of(address).next() {
             Some(change) => Ok(change.after),
-            None => self.view.account(&address).map_err(StateError::new),
+            None => self.stored_account(address),
+        }
+    }
+
+    fn stored_account(&self, address: Address) -> Result<Option<AccountState>, StateError> {
+        let stored = self.view.account(&address).map_err(StateError::new)?;
+        match &self.remote {
+            Some(remote)
+                if stored.is_none()
+                    && !self.view.knows_account(&address).map_err(StateError::new)? =>
+            {
+                remote.account(address).map_err(StateError::new)
+            }
+            _ => Ok(stored),
         }
     }
 
@@ -121,7 +146,16 @@ impl State {
                 return Ok(U256::ZERO);
             }
         }
-        self.view.storage(&address, slot).map_err(StateError::new)
+        let stored = self.view.storage(&address, slot).map_err(StateError::new)?;
+        match &self.remote {
+            Some(remote)
+                if stored.is_zero()
+                    && !self.view.knows_slot(&address, slot).map_err(StateError::new)? =>
+            {
+                remote.storage(address, slot).map_err(StateError::new)
+            }
+            _ => Ok(stored),
+        }
     }
 
     /// Whether an account without nonce and code has storage all the same.
@@ -135,6 +169,14 @@ impl State {
             }
         }
         self.view.has_only_storage(&address).map_err(StateError::new)
+    }
+
+    fn stored_code(&self, hash: &B256) -> Result<Option<Bytes>, StateError> {
+        let stored = self.view.code(hash).map_err(StateError::new)?;
+        match &self.remote {
+            Some(remote) if stored.is_none() => remote.code(*hash).map_err(StateError::new),
+            _ => Ok(stored),
+        }
     }
 
     /// The code of an account, empty where there is none.
@@ -175,13 +217,12 @@ impl DatabaseRef for State {
             return Ok(code);
         }
         let above = self.above.iter().rev().find_map(|layer| layer.changes.code.get(&hash));
-        let code =
-            match above.cloned() {
-                Some(code) => code,
-                None => self.view.code(&hash).map_err(StateError::new)?.ok_or_else(|| {
-                    StateError::new(format!("no code is stored with hash {hash}"))
-                })?,
-            };
+        let code = match above.cloned() {
+            Some(code) => code,
+            None => self
+                .stored_code(&hash)?
+                .ok_or_else(|| StateError::new(format!("no code is stored with hash {hash}")))?,
+        };
         let code = Bytecode::new_raw_checked(code).map_err(StateError::new)?;
         self.code.insert(hash, code.clone());
         Ok(code)
@@ -195,6 +236,9 @@ impl DatabaseRef for State {
         let above = self.above.iter().filter_map(|layer| layer.block);
         if let Some(block) = above.rev().find(|block| block.number == number) {
             return Ok(block.hash);
+        }
+        if let Some(remote) = self.remote.as_ref().filter(|remote| number < remote.number()) {
+            return remote.block_hash(number).map_err(StateError::new);
         }
         let hash = self.view.block_hash(number).map_err(StateError::new)?;
         Ok(hash.unwrap_or_default())

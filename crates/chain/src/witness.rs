@@ -121,7 +121,9 @@ impl Chain {
             },
         )?;
         let reads = recorder.reads.into_inner();
-        let nodes = RecordingNodes { nodes: scratch.nodes(), read: Mutex::default() };
+        let base = self.store.first_state();
+        let known = scratch.nodes().ok_or_else(|| StoreError::NotWhole { base })?;
+        let nodes = RecordingNodes { nodes: known, read: Mutex::default() };
         let mut keys = Vec::new();
         for (address, slots) in &reads.accounts {
             let slots: Vec<U256> = slots.iter().copied().collect();

@@ -1,6 +1,6 @@
 //! What a node is told.
 
-use crate::NodeError;
+use crate::{ForkConfig, NodeError};
 use heddle_chainspec::{ChainSpec, Genesis};
 use heddle_rpc::RpcConfig;
 use heddle_store::{DurabilityPolicy, StoreConfig};
@@ -30,6 +30,10 @@ pub struct NodeConfig {
     pub coinbase: alloy_primitives::Address,
     /// How long a block may be shown before it is on disk.
     pub durability: DurabilityPolicy,
+    /// The block of another node that a development chain in memory goes on from.
+    pub fork: Option<ForkConfig>,
+    /// Accounts that have this balance on every fork.
+    pub funded: Vec<(alloy_primitives::Address, alloy_primitives::U256)>,
     /// A state dump in Anvil's format that the chain starts from.
     pub load_state: Option<PathBuf>,
     /// The JSON-RPC server.

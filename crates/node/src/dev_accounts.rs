@@ -76,6 +76,11 @@ impl DevChain {
         (0..self.accounts).map(account).collect()
     }
 
+    /// What each of them has.
+    pub fn balance(&self) -> U256 {
+        U256::from(self.balance_ether).saturating_mul(WEI_PER_ETHER)
+    }
+
     /// The chain on which these accounts have their balance.
     ///
     /// # Errors
@@ -90,7 +95,7 @@ impl DevChain {
         for account in dev_accounts() {
             genesis.alloc.remove(&account.address);
         }
-        let balance = U256::from(self.balance_ether).saturating_mul(WEI_PER_ETHER);
+        let balance = self.balance();
         for account in accounts {
             genesis.alloc.entry(account.address).or_default().balance = balance;
         }

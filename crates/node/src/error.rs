@@ -69,6 +69,9 @@ pub enum NodeError {
         /// How many, without genesis.
         blocks: u64,
     },
+    /// The other node's block cannot be read.
+    #[error("cannot fork: {0}")]
+    Fork(#[from] heddle_remote::RemoteError),
     /// What was loaded could not become the chain.
     #[error(transparent)]
     Load(Box<heddle_builder::MineError>),

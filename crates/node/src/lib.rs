@@ -12,14 +12,17 @@ mod config;
 mod dev_accounts;
 mod dump;
 mod error;
+mod fork;
 mod running;
 
 pub use config::{ChainSource, NodeConfig, workers_by_default};
 pub use dev_accounts::{DEV_MNEMONIC, DevAccount, DevChain, dev_accounts};
 pub use dump::has_dump;
 pub use error::NodeError;
+pub use fork::ForkConfig;
 pub use heddle_chain::{Chain, ImportProgress, ImportSummary};
 pub use heddle_chainspec::ChainSpec;
-pub use heddle_rpc::{Apis, RpcConfig, RpcLimits};
+pub use heddle_remote::{ForkBlock, ForkOptions, Patience};
+pub use heddle_rpc::{Apis, ForkDefaults, RpcConfig, RpcLimits};
 pub use heddle_store::DurabilityPolicy;
 pub use running::{Node, STOP_TIME_MAX, init_datadir, open_chain, open_store};

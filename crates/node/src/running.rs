@@ -1,12 +1,13 @@
 //! Start and stop.
 
-use crate::{ChainSource, NodeConfig, NodeError};
+use crate::{ChainSource, ForkConfig, NodeConfig, NodeError};
 use alloy_primitives::B256;
 use heddle_builder::{Miner, MinerConfig};
 use heddle_chain::{Chain, GenesisBlock};
 use heddle_chainspec::ChainSpec;
 use heddle_parallel::ParallelExecutor;
 use heddle_pool::PoolLimits;
+use heddle_remote::Fork;
 use heddle_rpc::{RpcServer, RpcServerHandle};
 use heddle_store::{Store, StoreConfig};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -31,10 +32,18 @@ pub struct Node {
 
 impl Node {
     /// Starts a node. Must be called inside a tokio runtime.
-    pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
+    pub async fn start(mut config: NodeConfig) -> Result<Self, NodeError> {
         if let Some(address) = config.metrics {
             start_metrics(address)?;
         }
+        let fork = match config.fork.take() {
+            Some(ForkConfig { options, chain_id }) => {
+                let fork = Fork::open(options).await?;
+                config.chain = crate::fork::rules(&config.chain, &fork, chain_id)?;
+                Some(fork)
+            }
+            None => None,
+        };
         let mut spec = config.chain.spec.clone();
         if config.rpc.dev {
             spec = Arc::new(ChainSpec::clone(&spec).with_code_senders());
@@ -55,9 +64,13 @@ impl Node {
                 gas_limit: config.gas_limit,
                 extra_data: format!("heddle/v{}", env!("CARGO_PKG_VERSION")).into_bytes().into(),
                 pool_limits: PoolLimits::default(),
+                funded: config.funded,
             },
         )
         .map_err(NodeError::Threads)?;
+        if let Some(fork) = fork {
+            miner.fork(fork).await.map_err(|error| NodeError::Load(Box::new(error)))?;
+        }
         if let Some(path) = &config.load_state {
             crate::dump::load(path, &miner).await?;
         }
@@ -97,6 +110,10 @@ impl Node {
     pub async fn stop(self) -> Result<(), NodeError> {
         self.rpc.stop().await;
         let Self { chain, miner, .. } = self;
+        if let Some(remote) = chain.forked() {
+            // Whoever waits for the other node must not hold this one up.
+            remote.node().stop();
+        }
         let stopped = tokio::task::spawn_blocking(move || {
             miner.stop();
             chain.store().flush()

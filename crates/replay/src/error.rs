@@ -1,6 +1,7 @@
 //! Why a bundle cannot be replayed at all. A bundle that replays and does not verify is no error
 //! but a [`Mismatch`](crate::Mismatch).
 
+use heddle_remote::RemoteError;
 use std::{io, path::PathBuf};
 
 /// Why a bundle cannot be replayed at all.
@@ -65,12 +66,6 @@ pub enum ReplayError {
         /// Why.
         reason: String,
     },
-    /// The address of a node is none.
-    #[error("--rpc: {reason}")]
-    Url {
-        /// What is wrong with it.
-        reason: String,
-    },
     /// A block cannot be fetched.
     #[error("block {number}: {source}")]
     Fetch {
@@ -79,40 +74,9 @@ pub enum ReplayError {
         /// Why.
         source: Box<Self>,
     },
-    /// A node cannot be asked.
-    #[error("{node} does not answer {method}: {reason}")]
-    Unreachable {
-        /// Which one.
-        node: String,
-        /// What it was asked.
-        method: &'static str,
-        /// What happened.
-        reason: String,
-    },
-    /// A node does not serve a method.
-    #[error(
-        "{node} does not serve {method}: it must offer the eth and debug namespaces \
-         (geth, reth, heddle: --http.api eth,debug)"
-    )]
-    NoMethod {
-        /// Which node.
-        node: String,
-        /// What it lacks.
-        method: &'static str,
-    },
-    /// A node no longer has the state before a block.
-    #[error(
-        "{node} has not kept the state before this block: take an archive node (geth: \
-         --gcmode archive; reth: not --full), or a newer block ({method}: {reason})"
-    )]
-    NoState {
-        /// Which node.
-        node: String,
-        /// What it was asked.
-        method: &'static str,
-        /// What it says.
-        reason: String,
-    },
+    /// A node cannot be read.
+    #[error(transparent)]
+    Node(#[from] RemoteError),
     /// A node does not know a block.
     #[error("{node} has no block {number}; its newest is {newest}")]
     NoBlock {
@@ -122,16 +86,6 @@ pub enum ReplayError {
         number: u64,
         /// The newest that it has.
         newest: u64,
-    },
-    /// A node answers with an error, or with what is no answer.
-    #[error("{node} answers {method} with: {reason}")]
-    Answer {
-        /// Which node.
-        node: String,
-        /// What it was asked.
-        method: &'static str,
-        /// What is wrong.
-        reason: String,
     },
     /// The system refuses threads.
     #[error("cannot start workers: {0}")]

@@ -15,12 +15,12 @@ use crate::{
     export::rules_json,
     input::{block_input, find_rules, recover_senders},
     merge::{PrestateMerge, StateDiff},
-    node_client::{Call, NodeClient},
 };
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use futures_util::StreamExt;
 use heddle_chainspec::{ChainSpec, EthereumHardforks};
 use heddle_evm::StateError;
+use heddle_remote::{Call, NodeClient, Patience, RemoteError};
 use revm::{
     DatabaseRef,
     state::{AccountInfo, Bytecode},
@@ -97,7 +97,7 @@ impl BundleFetcher {
     /// # Errors
     /// If the node does not answer, or nobody knows the rules of its chain.
     pub async fn connect(url: &str, given: Option<ChainSpec>) -> Result<Self, ReplayError> {
-        let client = NodeClient::new(url)?;
+        let client = NodeClient::new(url, Patience::TRACES)?;
         let chain_id: U64 = client.call(Call::new("eth_chainId", [])).await?;
         let chain_id = chain_id.to::<u64>();
         let known = given.into_iter().chain([ChainSpec::mainnet(), ChainSpec::dev()]);
@@ -215,7 +215,7 @@ impl BundleFetcher {
                 Call::new("eth_getUncleByBlockNumberAndIndex", params)
             })
             .collect();
-        self.client.call_all(&calls).await
+        Ok(self.client.call_all(&calls).await?)
     }
 
     /// The merged pre-state of the block's transactions.
@@ -267,10 +267,9 @@ impl BundleFetcher {
         call: &Call,
         hashes: &[&Value],
     ) -> Result<Vec<T>, ReplayError> {
-        let wrong = |reason: String| ReplayError::Answer {
-            node: self.client.name().to_owned(),
-            method: call.method,
-            reason,
+        let wrong = |reason: String| {
+            let (node, method) = (self.client.name().to_owned(), call.method);
+            ReplayError::Node(RemoteError::Answer { node, method, reason })
         };
         let traced: Vec<Traced<T>> = self.client.call(call.clone()).await?;
         if traced.len() != hashes.len() {
@@ -314,7 +313,7 @@ impl BundleFetcher {
             self.add(number - 1, &round.missing, &mut file).await?;
             let hashes = file.block_hashes.iter().map(|(number, hash)| (*number, *hash));
             bundle.state = FlatState::new(&bundle.header, &file.prestate, hashes).map_err(
-                |(address, reason)| ReplayError::Answer {
+                |(address, reason)| RemoteError::Answer {
                     node: self.client.name().to_owned(),
                     method: "eth_getCode",
                     reason: format!("{address}: {reason}"),

@@ -46,7 +46,6 @@ mod input;
 mod line;
 mod merge;
 mod names;
-mod node_client;
 mod prestate;
 mod quantity;
 mod record;

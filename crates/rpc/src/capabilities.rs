@@ -44,6 +44,10 @@ fn activation_times(context: &Context) -> Result<Vec<u64>, Failure> {
 }
 
 fn genesis_time(context: &Context) -> Result<u64, Failure> {
+    if context.chain.is_fork() {
+        // The other node's; all that counts here is that it lies before everything.
+        return Ok(0);
+    }
     let genesis = context.chain.header_by_number(0)?;
     Ok(genesis.ok_or_else(|| Failure::server("header not found"))?.timestamp)
 }
@@ -102,6 +106,18 @@ pub(crate) fn capabilities(context: &Context) -> Result<Value, Failure> {
     let head = context.chain.head();
     let store = context.chain.store();
     let from = |number| json!({ "disabled": false, "oldestBlock": U64::from(number) });
+    if context.chain.is_fork() {
+        // The other node answers about what comes before the fork, and only that has a trie.
+        return Ok(json!({
+            "head": { "number": U256::from(head.number()), "hash": head.hash() },
+            "state": from(0),
+            "tx": from(0),
+            "logs": from(0),
+            "receipts": from(0),
+            "blocks": from(0),
+            "stateproofs": { "disabled": true },
+        }));
+    }
     let kept = from(store.first_block().map_err(Failure::server)?);
     let oldest_proof = head.number().saturating_sub(REORG_DEPTH_MAX).max(store.first_state());
     Ok(json!({

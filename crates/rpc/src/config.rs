@@ -10,6 +10,7 @@ use std::{
 };
 
 use alloy_signer_local::PrivateKeySigner;
+use heddle_remote::Patience;
 
 use crate::RpcError;
 
@@ -145,8 +146,25 @@ pub struct RpcConfig {
     /// Names that a request may address the server by in its `Host` header, or `*`; IP addresses always work. Protects
     /// from DNS rebinding. Not looked at on a development chain, which answers every page anyway.
     pub hosts: Vec<String>,
+    /// How another node is asked that `anvil_reset` names.
+    pub fork: ForkDefaults,
     /// Bounds on everything that a client can ask for.
     pub limits: RpcLimits,
+}
+
+/// How another node is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForkDefaults {
+    /// How long, and how often.
+    pub patience: Patience,
+    /// Where to keep what was read, if anywhere.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for ForkDefaults {
+    fn default() -> Self {
+        Self { patience: Patience::READS, cache: None }
+    }
 }
 
 impl RpcConfig {
@@ -171,6 +189,7 @@ impl Default for RpcConfig {
             impersonate_all: false,
             cors: Vec::new(),
             hosts: vec!["localhost".to_owned()],
+            fork: ForkDefaults::default(),
             limits: RpcLimits::default(),
         }
     }
@@ -208,6 +227,8 @@ pub struct RpcLimits {
     pub heavy_calls_max: usize,
     /// How many more may wait for their turn; beyond, the answer is "busy".
     pub heavy_calls_waiting_max: usize,
+    /// How many expensive methods run at once on a fork, where they mostly wait for another node.
+    pub fork_calls_max: usize,
     /// How long one tracing request may compute. Clients may ask for less.
     pub trace_time_max: Duration,
     /// Most bytes that one tracing request may record before they become an answer.
@@ -264,6 +285,7 @@ impl Default for RpcLimits {
             heavy_calls_max: std::thread::available_parallelism()
                 .map_or(2, |cores| cores.get().max(2)),
             heavy_calls_waiting_max: 1_024,
+            fork_calls_max: 32,
             trace_time_max: Duration::from_secs(60),
             trace_bytes_max: 256 * 1024 * 1024,
             trace_filter_blocks_max: 1_000,

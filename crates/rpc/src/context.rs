@@ -8,8 +8,8 @@ use heddle_chain::{Chain, ChainBlock, ProducedBlock, State};
 use heddle_pool::Pool;
 
 use crate::{
-    RpcConfig, RpcLimits, accounts::Accounts, errors::Failure, fees::TipOracle, filters::Filters,
-    params::BlockParam, work::HeavyWork,
+    ForkDefaults, RpcConfig, RpcLimits, accounts::Accounts, errors::Failure, fees::TipOracle,
+    filters::Filters, params::BlockParam, work::HeavyWork,
 };
 
 /// The node as the methods see it.
@@ -24,6 +24,9 @@ pub(crate) struct Context {
     pub(crate) work: HeavyWork,
     /// Traces take seconds; they wait for one another, not others for them.
     pub(crate) traces: HeavyWork,
+    /// On a fork, whatever may have to wait for another node.
+    fork_work: HeavyWork,
+    pub(crate) fork: ForkDefaults,
     pub(crate) limits: RpcLimits,
     pub(crate) dev: bool,
     /// Tells this run of the node from others.
@@ -51,6 +54,8 @@ impl Context {
             tips: TipOracle::default(),
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
             traces: HeavyWork::new(limits.traces_max, limits.traces_waiting_max),
+            fork_work: HeavyWork::new(limits.fork_calls_max, limits.heavy_calls_waiting_max),
+            fork: config.fork.clone(),
             dev: config.dev,
             instance: B256::random(),
             limits,
@@ -58,6 +63,23 @@ impl Context {
             pool,
             miner,
         }
+    }
+
+    /// Computes an expensive method in its turn.
+    pub(crate) async fn compute<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let work = if self.chain.is_fork() { &self.fork_work } else { &self.work };
+        work.run(job).await
+    }
+
+    /// Answers what takes microseconds: here, unless another node may have to be asked.
+    pub(crate) async fn answer<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if self.chain.is_fork() { self.fork_work.run(job).await } else { job() }
     }
 
     pub(crate) fn pending(&self) -> Result<Arc<ProducedBlock>, Failure> {
@@ -172,6 +194,7 @@ pub(crate) mod testing {
             gas_limit: None,
             extra_data: Default::default(),
             pool_limits: PoolLimits::default(),
+            funded: Vec::new(),
         };
         let miner = Miner::start(chain, config).unwrap();
         let config = RpcConfig { limits, ..RpcConfig::dev(vec![first_signer()]) };

@@ -8,7 +8,7 @@ use alloy_rpc_types_eth::FeeHistory;
 use heddle_chain::ChainBlock;
 use parking_lot::Mutex;
 
-use crate::{context::Context, errors::Failure, params::BlockParam};
+use crate::{context::Context, errors::Failure, fork, params::BlockParam};
 
 /// How many blocks the suggested tip is taken from, as in geth.
 const SAMPLED_BLOCKS: u64 = 20;
@@ -118,6 +118,25 @@ pub(crate) fn history(
     };
     let blocks = blocks.min(limits.fee_history_blocks_max).min(newest + 1);
     let oldest = newest + 1 - blocks;
+    let forked = context.chain.forked();
+    if let Some(remote) = forked.filter(|remote| oldest <= remote.number()) {
+        let last = newest.min(remote.number());
+        let earlier = fork::fee_history(&remote, last + 1 - oldest, last, percentiles)?;
+        if newest == last {
+            return Ok(earlier);
+        }
+        return Ok(fork::joined(earlier, own_history(context, last + 1, newest, percentiles)?));
+    }
+    own_history(context, oldest, newest, percentiles)
+}
+
+/// The fees of the blocks `oldest..=newest`, which are all here.
+fn own_history(
+    context: &Context,
+    oldest: u64,
+    newest: u64,
+    percentiles: Option<&[f64]>,
+) -> Result<FeeHistory, Failure> {
     let spec = context.chain.spec();
     let mut history = FeeHistory { oldest_block: oldest, ..Default::default() };
     let mut rewards = Vec::new();

@@ -29,6 +29,7 @@ mod errors;
 mod estimate;
 mod fees;
 mod filters;
+mod fork;
 mod heddle;
 mod http;
 mod ipc;
@@ -49,6 +50,6 @@ mod transactions;
 mod watch;
 mod work;
 
-pub use config::{Apis, Namespace, RpcConfig, RpcLimits};
+pub use config::{Apis, ForkDefaults, Namespace, RpcConfig, RpcLimits};
 pub use errors::RpcError;
 pub use server::{RpcServer, RpcServerHandle};

@@ -1,14 +1,19 @@
 //! Log queries: which blocks, which logs, and no more than the limits allow.
 
+use std::sync::Arc;
+
 use alloy_primitives::{Address, B256, Bloom, BloomInput, map::HashSet};
 use alloy_rpc_types_eth::Log;
 use heddle_chain::ChainBlock;
+use heddle_remote::RemoteState;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     context::Context,
     convert,
     errors::Failure,
+    fork,
     params::{Argument, BlockParam, from_json},
 };
 
@@ -60,6 +65,17 @@ impl LogMatcher {
                 .topics
                 .iter()
                 .all(|wanted| wanted.is_empty() || wanted.iter().any(|topic| has(topic.as_slice())))
+    }
+
+    /// As a query has it, but for the blocks.
+    pub(crate) fn to_json(&self) -> Value {
+        let any_of = |wanted: &HashSet<B256>| (!wanted.is_empty()).then(|| wanted.clone());
+        let topics: Vec<_> = self.topics.iter().map(any_of).collect();
+        let mut json = json!({ "topics": topics });
+        if !self.addresses.is_empty() {
+            json["address"] = json!(self.addresses);
+        }
+        json
     }
 
     /// The blocks of `from..=to` that can have logs that match: those that the index names, or if everything matches
@@ -166,11 +182,19 @@ impl Argument for LogQuery {
 pub(crate) fn query(context: &Context, query: &LogQuery) -> Result<Vec<Log>, Failure> {
     match query.blocks {
         LogBlocks::One(hash) => {
-            let block = context
-                .chain
-                .block_by_hash(hash)?
-                .ok_or_else(|| Failure::server("unknown block"))?;
-            Ok(query.matcher.in_block(&block, false))
+            let forked = context.chain.forked();
+            // Of the forked block only the header is here.
+            let is_here = |block: &Arc<ChainBlock>| {
+                forked.as_ref().is_none_or(|remote| block.number() > remote.number())
+            };
+            if let Some(block) = context.chain.block_by_hash(hash)?.filter(is_here) {
+                return Ok(query.matcher.in_block(&block, false));
+            }
+            let elsewhere = match &forked {
+                Some(remote) => fork::logs_of(remote, &query.matcher, hash)?,
+                None => None,
+            };
+            elsewhere.ok_or_else(|| Failure::server("unknown block"))
         }
         LogBlocks::Range { from, to } => {
             let head = context.chain.head().number();
@@ -187,8 +211,44 @@ pub(crate) fn query(context: &Context, query: &LogQuery) -> Result<Vec<Log>, Fai
             if to > head {
                 return Err(Failure::params("block range extends beyond current head block"));
             }
-            in_range(context, &query.matcher, from, to)
+            match context.chain.forked().filter(|remote| from <= remote.number()) {
+                Some(remote) => across(context, &remote, &query.matcher, from, to),
+                None => in_range(context, &query.matcher, from, to),
+            }
         }
+    }
+}
+
+/// The matching logs of blocks of which the first are another node's.
+fn across(
+    context: &Context,
+    remote: &RemoteState,
+    matcher: &LogMatcher,
+    from: u64,
+    to: u64,
+) -> Result<Vec<Log>, Failure> {
+    let limits = &context.limits;
+    check_range(context, from, to)?;
+    let mut found = fork::logs(remote, matcher, (from, to.min(remote.number())))?;
+    if to > remote.number() {
+        found.extend(in_range(context, matcher, remote.number() + 1, to)?);
+    }
+    if from < to && found.len() > limits.logs_max {
+        return Err(Failure::Limit(format!(
+            "query exceeds max results {}, retry with a smaller range than {from}-{to}",
+            limits.logs_max
+        )));
+    }
+    Ok(found)
+}
+
+fn check_range(context: &Context, from: u64, to: u64) -> Result<(), Failure> {
+    match context.limits.logs_blocks_max {
+        max if to - from >= max => Err(Failure::Limit(format!(
+            "query exceeds max block range {max}: it spans {} blocks",
+            (to - from).saturating_add(1),
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -200,13 +260,7 @@ pub(crate) fn in_range(
     to: u64,
 ) -> Result<Vec<Log>, Failure> {
     let limits = &context.limits;
-    if to - from >= limits.logs_blocks_max {
-        return Err(Failure::Limit(format!(
-            "query exceeds max block range {}: it spans {} blocks",
-            limits.logs_blocks_max,
-            (to - from).saturating_add(1),
-        )));
-    }
+    check_range(context, from, to)?;
     let mut found = Vec::new();
     for number in matcher.blocks(context, from, to)? {
         let Some(block) = context.chain.block_by_number(number)? else { break };

@@ -110,7 +110,7 @@ impl Table<'_> {
         })
     }
 
-    /// A method whose arguments decide whether it is heavy.
+    /// A method whose arguments decide whether it is heavy. What reads state and is not, waits all the same on a fork.
     fn either<A: Send + 'static, R: Answer>(
         &mut self,
         name: &'static str,
@@ -120,11 +120,12 @@ impl Table<'_> {
         answer: fn(&Context, A) -> Result<R, Failure>,
     ) -> Result<(), RpcError> {
         self.waiting(name, arguments, parse, move |context, arguments| async move {
-            if !is_heavy(&arguments) {
-                return answer(&context, arguments);
-            }
             let worker = context.clone();
-            context.work.run(move || answer(&worker, arguments)).await
+            if is_heavy(&arguments) {
+                context.compute(move || answer(&worker, arguments)).await
+            } else {
+                context.answer(move || answer(&worker, arguments)).await
+            }
         })
     }
 
@@ -294,9 +295,13 @@ impl Table<'_> {
             |context, (address, block)| state::balance(context, address, block),
         )?;
         // The pool answers for the pending block.
-        self.light("eth_getTransactionCount", 2, |context, args| {
-            state::transaction_count(context, args.required()?, args.or(LATEST)?)
-        })?;
+        self.either(
+            "eth_getTransactionCount",
+            2,
+            |args| Ok((args.required()?, args.or(LATEST)?)),
+            |_| false,
+            |context, (address, block)| state::transaction_count(context, address, block),
+        )?;
         self.either(
             "eth_getCode",
             2,

@@ -36,6 +36,7 @@ use crate::{
     Apis, Namespace, RpcConfig, RpcError, RpcLimits,
     connection::Connection,
     context::Context,
+    fork::forward::ForwardLayer,
     http::{GateLayer, cors},
     ipc::{self, IpcSocket},
     methods,
@@ -191,7 +192,11 @@ fn endpoint(
         batch_calls_max: config.limits.batch_calls_max as usize,
         response_bytes_max: config.limits.response_bytes_max as usize,
     };
-    let rpc = RpcServiceBuilder::new().layer(checked);
+    let forward = ForwardLayer {
+        context: context.clone(),
+        response_bytes_max: config.limits.response_bytes_max as usize,
+    };
+    let rpc = RpcServiceBuilder::new().layer(checked).layer(forward);
     let is_open = reach == Reach::Network;
     let cors = if is_open { cors(config)? } else { None };
     let gate = is_open.then(|| GateLayer::new(config));

@@ -139,7 +139,7 @@ pub(crate) async fn send_sync(
     // Before the transaction is there, so that its block cannot be missed.
     let mut heads = context.chain.subscribe();
     let sender = context.clone();
-    let hash = context.work.run(move || send(&sender)).await?;
+    let hash = context.compute(move || send(&sender)).await?;
     let mined = async {
         loop {
             if let Some(receipt) = receipt(&context, hash)? {

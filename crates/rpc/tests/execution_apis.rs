@@ -50,6 +50,7 @@ fn test_chain(folder: &Path) -> Arc<Miner> {
         gas_limit: None,
         extra_data: Bytes::new(),
         pool_limits: PoolLimits::default(),
+        funded: Vec::new(),
     };
     Miner::start(Arc::new(chain), config).unwrap()
 }

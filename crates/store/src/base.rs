@@ -1,14 +1,22 @@
 //! Where the state of a store begins. That is the genesis block, unless the chain was loaded from a
 //! dump: then it is the block that was the dump's head, whose state was given as a whole. Of earlier
 //! blocks such a store may hold headers, bodies and receipts, but no state.
+//!
+//! Or the chain is a fork: then the base is a block of another node, and nothing of its state is here but what later
+//! blocks changed, which is kept as ever. An account or a slot that is not here is then either gone or was never
+//! changed: if blocks here made it disappear, there is history of that; otherwise it is what it was at the base, which
+//! somebody else knows ([`StateView::knows_account`], [`StateView::knows_slot`]). A wiped storage has no history of the
+//! slots that are not here, so wiping is written down for itself. Where a state is not known as a whole, there is no
+//! trie of it.
 
 use crate::commit::{
     apply_changes, apply_trie_updates, check_even, check_extends, note_storage_only, write_block,
 };
 use crate::open::identity_entries;
-use crate::schema::{ReadTables, meta};
-use crate::{BlockBatch, BlockId, Store, StoreError};
-use alloy_primitives::B256;
+use crate::schema::{ReadTables, WriteTables, account_history_key, meta, storage_history_key};
+use crate::{BlockBatch, BlockId, StateView, Store, StoreError};
+use alloy_primitives::{Address, B256, U256};
+use heddle_trie::StateChanges;
 use redb::ReadableTable;
 
 /// The first block with a state.
@@ -17,7 +25,12 @@ pub(crate) struct Base {
     pub(crate) number: u64,
     /// The root of its state, where that need not be the one in its header.
     pub(crate) root: Option<B256>,
+    /// Whether its state is somewhere else.
+    pub(crate) elsewhere: bool,
 }
+
+/// The length of an entry of [`meta::WIPED`]: an address and a block number.
+const WIPED_BYTES: usize = 28;
 
 /// A chain from somewhere else, to take the place of the one in a store.
 #[derive(Debug, Clone, Copy)]
@@ -42,9 +55,11 @@ impl Base {
         let Some(base) = tables.meta.get(meta::BASE)? else {
             return Ok(Self::default());
         };
+        let elsewhere = tables.meta.get(meta::ELSEWHERE)?.is_some();
         match base.value().split_first_chunk() {
             Some((number, root)) if root.len() == B256::len_bytes() => {
-                Ok(Self { number: u64::from_be_bytes(*number), root: Some(B256::from_slice(root)) })
+                let (number, root) = (u64::from_be_bytes(*number), Some(B256::from_slice(root)));
+                Ok(Self { number, root, elsewhere })
             }
             _ => Err(StoreError::damaged("meta", "the base is not a number and a root")),
         }
@@ -57,9 +72,147 @@ impl Base {
         }
         Ok(())
     }
+
+    /// Refuses what takes the whole state.
+    pub(crate) const fn check_whole(&self) -> Result<(), StoreError> {
+        if self.elsewhere {
+            return Err(StoreError::NotWhole { base: self.number });
+        }
+        Ok(())
+    }
+}
+
+/// The entries of [`meta::WIPED`], by address and number.
+pub(crate) fn read_wiped(tables: &ReadTables) -> Result<Vec<(Address, u64)>, StoreError> {
+    match tables.meta.get(meta::WIPED)? {
+        None => Ok(Vec::new()),
+        Some(list) => Ok(decode_wiped(list.value())),
+    }
+}
+
+fn decode_wiped(list: &[u8]) -> Vec<(Address, u64)> {
+    let entry = |entry: &[u8; WIPED_BYTES]| {
+        let (address, number) = entry.split_at(Address::len_bytes());
+        let number = number.try_into().map_or(0, u64::from_be_bytes);
+        (Address::from_slice(address), number)
+    };
+    list.as_chunks().0.iter().map(entry).collect()
+}
+
+/// Writes down whose storage a block of a fork wiped.
+pub(crate) fn note_wiped(
+    tables: &mut WriteTables<'_>,
+    number: u64,
+    changes: &StateChanges,
+) -> Result<(), StoreError> {
+    let wiped =
+        changes.accounts.iter().filter(|(_, change)| change.wiped || change.after.is_none());
+    let wiped: Vec<_> = wiped.map(|(address, _)| (*address, number)).collect();
+    if wiped.is_empty() { Ok(()) } else { edit_wiped(tables, |list| list.extend(wiped)) }
+}
+
+/// Forgets what blocks after `number` wiped.
+pub(crate) fn forget_wiped_after(
+    tables: &mut WriteTables<'_>,
+    number: u64,
+) -> Result<(), StoreError> {
+    edit_wiped(tables, |list| list.retain(|(_, wiped)| *wiped <= number))
+}
+
+fn edit_wiped(
+    tables: &mut WriteTables<'_>,
+    edit: impl FnOnce(&mut Vec<(Address, u64)>),
+) -> Result<(), StoreError> {
+    let mut list = match tables.meta.get(meta::WIPED)? {
+        None => Vec::new(),
+        Some(list) => decode_wiped(list.value()),
+    };
+    edit(&mut list);
+    list.sort_unstable();
+    let encoded: Vec<u8> = list
+        .iter()
+        .flat_map(|(address, number)| address.0.0.into_iter().chain(number.to_be_bytes()))
+        .collect();
+    tables.meta.insert(meta::WIPED, encoded.as_slice())?;
+    Ok(())
+}
+
+impl StateView {
+    /// The block whose state is somewhere else, if this is the state of a fork.
+    pub fn elsewhere(&self) -> Option<u64> {
+        let base = self.snapshot().base;
+        base.elsewhere.then_some(base.number)
+    }
+
+    /// On a fork, of an account that [`Self::account`] says is not there: whether that is known here. Otherwise it is
+    /// what it was at the base.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn knows_account(&self, address: &Address) -> Result<bool, StoreError> {
+        let (first, last) =
+            (account_history_key(address, 0), account_history_key(address, u64::MAX));
+        let history = &self.snapshot().tables.account_history;
+        Ok(history.range::<&[u8; 28]>(&first..=&last)?.next().transpose()?.is_some())
+    }
+
+    /// As [`Self::knows_account`], of a slot that [`Self::storage`] says is zero.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn knows_slot(&self, address: &Address, slot: U256) -> Result<bool, StoreError> {
+        if self.wipes(address).any(|number| number <= self.number()) {
+            return Ok(true);
+        }
+        let first = storage_history_key(address, slot, 0);
+        let last = self.next_wipe(address).unwrap_or(u64::MAX);
+        let last = storage_history_key(address, slot, last);
+        let history = &self.snapshot().tables.storage_history;
+        Ok(history.range::<&[u8; 60]>(&first..=&last)?.next().transpose()?.is_some())
+    }
+
+    /// The blocks of a fork that wiped the storage of an account, ascending.
+    fn wipes(&self, address: &Address) -> impl Iterator<Item = u64> {
+        let wiped = &self.snapshot().wiped;
+        let from = wiped.partition_point(|entry| *entry < (*address, 0));
+        let of = *address;
+        wiped[from..]
+            .iter()
+            .take_while(move |(address, _)| *address == of)
+            .map(|(_, number)| *number)
+    }
+
+    /// The first of these after the block of this view. History of later changes says nothing about this view then: it
+    /// begins with what the wiping left.
+    pub(crate) fn next_wipe(&self, address: &Address) -> Option<u64> {
+        self.wipes(address).find(|number| *number > self.number())
+    }
 }
 
 impl Store {
+    /// Replaces the whole chain by one whose first block is another node's, and whose state up to it is somewhere else.
+    /// All or nothing; which chain the store belongs to stays.
+    ///
+    /// # Errors
+    /// If the store is on disk, where nobody could tell later whose state it was, or the database fails. Nothing has
+    /// changed then.
+    pub fn fork(&self, head: &BlockBatch<'_>) -> Result<(), StoreError> {
+        if self.is_on_disk() {
+            return Err(StoreError::ForkOnDisk);
+        }
+        check_even(head)?;
+        let writer = self.write_lock()?;
+        self.rewrite(&writer, |tables| {
+            for (key, value) in identity_entries(&self.identity()) {
+                tables.meta.insert(key, value.as_slice())?;
+            }
+            let base = Base::encode(head.header.number, head.header.state_root);
+            tables.meta.insert(meta::BASE, base.as_slice())?;
+            tables.meta.insert(meta::ELSEWHERE, [].as_slice())?;
+            write_block(tables, head)
+        })
+    }
+
     /// Replaces the whole chain, all or nothing. Which chain the store belongs to stays.
     ///
     /// # Errors
@@ -87,7 +240,7 @@ impl Store {
             for batch in new.earlier {
                 write_block(tables, batch)?;
             }
-            apply_changes(tables, number, new.head.changes)?;
+            apply_changes(tables, number, new.head.changes, false)?;
             note_storage_only(tables, new.head.changes)?;
             apply_trie_updates(tables, new.head.trie)?;
             write_block(tables, &new.head)

@@ -7,7 +7,7 @@ use crate::schema::{
     WriteTables, account_history_key, account_node_key, meta, storage_history_key, storage_key,
     storage_node_key, storage_node_key_end,
 };
-use crate::{BlockBatch, BlockId, Store, StoreError, log_index};
+use crate::{BlockBatch, BlockId, Store, StoreError, base::note_wiped, log_index};
 use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
 use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
 use redb::ReadableTable;
@@ -32,7 +32,7 @@ impl Store {
         }
         check_even(batch)?;
         self.write(&writer, |tables| {
-            apply_changes(tables, 0, batch.changes)?;
+            apply_changes(tables, 0, batch.changes, false)?;
             note_storage_only(tables, batch.changes)?;
             apply_trie_updates(tables, batch.trie)?;
             write_block(tables, batch)
@@ -65,6 +65,7 @@ impl Store {
         let start = Instant::now();
 
         let writer = self.write_lock()?;
+        let elsewhere = self.snapshot().base.elsewhere;
         let mut head = self.head().ok_or(StoreError::Empty)?;
         for batch in batches {
             check_extends(batch, head)?;
@@ -74,8 +75,11 @@ impl Store {
         self.write(&writer, |tables| {
             for batch in batches {
                 let number = batch.header.number;
-                let overwritten = apply_changes(tables, number, batch.changes)?;
+                let overwritten = apply_changes(tables, number, batch.changes, elsewhere)?;
                 note_storage_only(tables, batch.changes)?;
+                if elsewhere {
+                    note_wiped(tables, number, batch.changes)?;
+                }
                 write_history(tables, number, &overwritten)?;
                 apply_trie_updates(tables, batch.trie)?;
                 write_block(tables, batch)?;
@@ -154,34 +158,46 @@ fn write_history(
     Ok(())
 }
 
-/// Applies a block's changes to the flat state; what they overwrote. `number` is for errors.
+/// Applies a block's changes to the flat state; what they overwrote. `number` is for errors. What is not here of a state
+/// that is `elsewhere` is taken to have been as the changes say.
 pub(crate) fn apply_changes(
     tables: &mut WriteTables<'_>,
     number: u64,
     changes: &StateChanges,
+    elsewhere: bool,
 ) -> Result<ChangeSet, StoreError> {
     let mut overwritten = ChangeSet::default();
     for (address, change) in &changes.accounts {
         let stale = |slot| StoreError::StaleChanges { number, address: *address, slot };
         let mut before = AccountBefore::default();
         if change.before != change.after {
-            let replaced = replace_account(tables, address, change)?;
+            let mut replaced = replace_account(tables, address, change)?;
+            if elsewhere && replaced.is_none() {
+                replaced = change.before;
+            }
             if replaced != change.before {
                 return Err(stale(None));
             }
             before.state = StateBefore::from_overwritten(replaced);
+        } else if elsewhere {
+            // An account with slots here is here itself, so that undoing a block tells it from one that is gone.
+            replace_account(tables, address, change)?;
         }
         if change.wiped || change.after.is_none() {
             before.slots = wipe_storage(tables, address)?;
             for (slot, slot_change) in &change.storage {
                 if change.after.is_some() && !slot_change.after.is_zero() {
                     replace_slot(tables, address, *slot, slot_change.after)?;
-                    before.slots.entry(*slot).or_default();
+                    // Not zero only if it is elsewhere what it was.
+                    before.slots.entry(*slot).or_insert(slot_change.before);
                 }
             }
         } else {
             for (slot, slot_change) in &change.storage {
-                let replaced = replace_slot(tables, address, *slot, slot_change.after)?;
+                let mut replaced = replace_slot(tables, address, *slot, slot_change.after)?;
+                if elsewhere && replaced.is_zero() {
+                    replaced = slot_change.before;
+                }
                 if replaced != slot_change.before {
                     return Err(stale(Some(*slot)));
                 }

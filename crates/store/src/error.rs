@@ -128,6 +128,18 @@ pub enum StoreError {
         /// The first block whose state is kept.
         base: u64,
     },
+    /// Forks are kept in memory only.
+    #[error("a chain that is kept on disk cannot become a fork; start without --datadir")]
+    ForkOnDisk,
+    /// The state of a fork is not all here.
+    #[error(
+        "this chain is a fork made at block {base}: its state is not known as a whole, so it has no state roots, \
+         proofs or dumps"
+    )]
+    NotWhole {
+        /// The block that was forked.
+        base: u64,
+    },
     /// The block does not extend the head.
     #[error(
         "block {number} with parent {parent_hash} does not extend the head, block {head_number} with hash {head_hash}"

@@ -49,6 +49,9 @@
 //! whole. Its number and the root of that state are the entry `base` in `meta`; blocks before it may
 //! be there without a state.
 //!
+//! Or at a block of another node, whose state stays there ([`Store::fork`]): here is what was changed since, and
+//! [`StateView`] tells what is not known. There are no tries then, and the nodes of blocks are empty.
+//!
 //! # Durability
 //! Commits are visible at once and go to disk in the background, all that were made within the
 //! window together, by one durable redb commit. redb never overwrites a page that the last durable

@@ -1,6 +1,7 @@
 //! Going back: unwinding blocks, and proofs of older states.
 
 use crate::alterations::remove_alterations_after;
+use crate::base::forget_wiped_after;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::codec::{BodyRecord, HeaderRecord};
 use crate::commit::{apply_changes, apply_trie_updates};
@@ -76,11 +77,20 @@ impl Store {
         }
         let view = StateView::latest(snapshot)?;
         let changes = reversed(&view, &together)?;
-        let (root, updates) = state_root(&view, &changes)?;
-        check_root(view.snapshot(), target, root)?;
+        let elsewhere = view.snapshot().base.elsewhere;
+        let updates = if elsewhere {
+            TrieUpdates::default()
+        } else {
+            let (root, updates) = state_root(&view, &changes)?;
+            check_root(view.snapshot(), target, root)?;
+            updates
+        };
 
         self.write(writer, |tables| {
-            apply_changes(tables, target, &changes)?;
+            apply_changes(tables, target, &changes, elsewhere)?;
+            if elsewhere {
+                forget_wiped_after(tables, target)?;
+            }
             apply_trie_updates(tables, &updates)?;
             for (number, step) in steps.iter().rev() {
                 remove_history(tables, *number, step)?;
@@ -96,8 +106,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::ProofTooOld`] beyond [`PROOF_DEPTH_BLOCKS_MAX`] blocks or
-    /// [`PROOF_CHANGE_BYTES_MAX`] bytes of changes; if there is no such block; or when the
-    /// database fails.
+    /// [`PROOF_CHANGE_BYTES_MAX`] bytes of changes; [`StoreError::NotWhole`] on a fork; if there is
+    /// no such block; or when the database fails.
     pub fn proof_at(
         &self,
         number: u64,
@@ -141,6 +151,7 @@ impl Store {
             return Err(StoreError::UnknownBlock { number, head });
         }
         snapshot.base.check(number)?;
+        snapshot.base.check_whole()?;
         let too_old = |limit| StoreError::ProofTooOld { number, head, limit };
         if head - number > PROOF_DEPTH_BLOCKS_MAX {
             return Err(too_old(format!("{PROOF_DEPTH_BLOCKS_MAX} blocks")));

@@ -115,6 +115,10 @@ pub(crate) mod meta {
     pub(crate) const LOGS_INDEXED: &str = "logs_indexed";
     /// Where the state begins, if not at genesis; see `base.rs`.
     pub(crate) const BASE: &str = "base";
+    /// There if the state of the base is somewhere else.
+    pub(crate) const ELSEWHERE: &str = "elsewhere";
+    /// Addresses, each with the number of a block that wiped its storage: only where the base is somewhere else.
+    pub(crate) const WIPED: &str = "wiped";
     /// Addresses, one after the other.
     pub(crate) const STORAGE_ONLY: &str = "storage_only";
 }

@@ -1,4 +1,4 @@
-use crate::base::Base;
+use crate::base::{Base, read_wiped};
 use crate::commit::addresses_in;
 use crate::flusher::Flusher;
 use crate::schema::{ReadTables, WriteTables, meta};
@@ -70,7 +70,7 @@ pub(crate) struct StoreInner {
     /// The database file; a name in angle brackets when it is in memory.
     file: PathBuf,
     /// The lock on the data directory, held until everything above is gone.
-    _directory_lock: Option<std::fs::File>,
+    directory_lock: Option<std::fs::File>,
 }
 
 /// All tables as of one commit.
@@ -80,6 +80,8 @@ pub(crate) struct Snapshot {
     /// Accounts that once had storage but neither nonce nor code, ascending; see `commit.rs`.
     pub(crate) storage_only: Vec<Address>,
     pub(crate) base: Base,
+    /// Whose storage which block of a fork wiped, ascending; see `base.rs`.
+    pub(crate) wiped: Vec<(Address, u64)>,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -103,7 +105,8 @@ impl Snapshot {
             Some(list) => addresses_in(list.value()).collect(),
         };
         let base = Base::read(&tables)?;
-        Ok(Self { tables, head, storage_only, base })
+        let wiped = if base.elsewhere { read_wiped(&tables)? } else { Vec::new() };
+        Ok(Self { tables, head, storage_only, base, wiped })
     }
 
     pub(crate) fn head(&self) -> Result<BlockId, StoreError> {
@@ -139,7 +142,7 @@ impl Store {
                 durability,
                 identity,
                 file,
-                _directory_lock: directory_lock,
+                directory_lock,
             }),
         })
     }
@@ -152,6 +155,11 @@ impl Store {
     /// The database file; a name in angle brackets when it is in memory.
     pub fn file(&self) -> &Path {
         &self.inner.file
+    }
+
+    /// Whether the store is there again after its last clone is gone.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.inner.directory_lock.is_some()
     }
 
     /// The newest block, `None` before the genesis block is committed.

@@ -48,6 +48,7 @@ impl Store {
         let _entered = span.enter();
         let snapshot = self.snapshot();
         let head = snapshot.head()?;
+        snapshot.base.check_whole()?;
         let tables = &snapshot.tables;
         let expected = root_of(&snapshot, head.number)?;
         let check = |actual| {

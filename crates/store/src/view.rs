@@ -72,11 +72,16 @@ impl StateView {
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256, StoreError> {
         let tables = &self.snapshot.tables;
         if self.number < self.head {
+            let wiped = self.next_wipe(address);
             let first = storage_history_key(address, slot, self.number + 1);
-            let last = storage_history_key(address, slot, u64::MAX);
+            let last = storage_history_key(address, slot, wiped.unwrap_or(u64::MAX));
             if let Some(entry) = tables.storage_history.range::<&[u8; 60]>(&first..=&last)?.next() {
                 let (_, before) = entry?;
                 return decode_word("storage_history", before.value());
+            }
+            if wiped.is_some() {
+                // What is here was written later.
+                return Ok(U256::ZERO);
             }
         }
         match tables.storage.get(&storage_key(address, slot))? {

@@ -23,12 +23,13 @@ impl StateView {
     ///
     /// # Errors
     /// The first that `visit` gives; if this is the state of an older block than the newest one was
-    /// when the view was taken; or when the database fails.
+    /// when the view was taken; on a fork, whose state is not all here; or when the database fails.
     pub fn for_each_account<E: From<StoreError>>(
         &self,
         mut visit: impl FnMut(StoredAccount) -> Result<(), E>,
     ) -> Result<(), E> {
         self.nodes_are_of_this_block()?;
+        self.snapshot().base.check_whole()?;
         let tables = &self.snapshot().tables;
         let mut slots = tables.storage.iter().map_err(StoreError::from)?.map(
             |entry| -> Result<_, StoreError> {

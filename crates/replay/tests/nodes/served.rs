@@ -48,6 +48,7 @@ impl ServedChain {
             gas_limit: None,
             extra_data: alloy_primitives::Bytes::new(),
             pool_limits: PoolLimits::default(),
+            funded: Vec::new(),
         };
         let miner = Miner::start(chain.clone(), config).expect("threads can be started");
         let config = RpcConfig {

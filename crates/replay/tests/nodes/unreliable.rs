@@ -3,6 +3,7 @@
 
 use crate::served::ServedChain;
 use heddle_chainspec::ChainSpec;
+use heddle_remote::RemoteError;
 use heddle_replay::{BundleFetcher, ReplayError};
 use serde_json::{Value, json};
 use std::{
@@ -161,7 +162,10 @@ async fn a_node_that_does_not_answer_at_all_is_not_waited_for() {
     let served = short_chain().await;
     let node = Unreliable::before(&served, Box::new(|_, _| Some((503, json!({}))))).await;
     let error = BundleFetcher::connect(&node.url, None).await.expect_err("it is down");
-    assert!(matches!(&error, ReplayError::Unreachable { method: "eth_chainId", .. }), "{error}");
+    assert!(
+        matches!(&error, ReplayError::Node(RemoteError::Unreachable { method: "eth_chainId", .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("503"), "{error}");
     assert_eq!(node.requests(), 1, "a wrong address is told at once");
     served.stop().await;

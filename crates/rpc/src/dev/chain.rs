@@ -7,11 +7,12 @@ use alloy_eips::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_rpc_types_eth::TransactionRequest;
 use heddle_evm::{RecoveredTransaction, Transaction};
+use heddle_remote::{Fork, ForkBlock, ForkOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts,
+    ForkDefaults, accounts,
     context::Context,
     convert::{self, RpcBlock},
     dev::MineOptions,
@@ -35,10 +36,17 @@ pub(crate) fn remove_of_sender(context: &Context, sender: Address) {
     context.pool.remove_sender(sender);
 }
 
-/// What `anvil_reset` may be told. There is nothing to fork from.
+/// What `anvil_reset` may be told: a node to fork, and which of its blocks.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct ResetOptions {
-    forking: Option<Value>,
+    forking: Option<Forking>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Forking {
+    json_rpc_url: Option<String>,
+    block_number: Option<Value>,
 }
 
 impl Argument for ResetOptions {
@@ -47,14 +55,46 @@ impl Argument for ResetOptions {
     }
 }
 
-/// `anvil_reset`: back to genesis.
+/// `anvil_reset`: back to genesis; or to a block of another node, if there is one named or this chain is a fork.
 pub(crate) async fn reset(context: Arc<Context>, options: ResetOptions) -> Result<(), Failure> {
-    // Clients that were told nothing say so with nulls.
-    let forking = options.forking.as_ref().and_then(Value::as_object);
-    if forking.is_some_and(|forking| forking.values().any(|value| !value.is_null())) {
-        return Err(Failure::server("forking from another node is not supported"));
+    let Some(Forking { json_rpc_url, block_number }) = options.forking else {
+        return context.miner.reset().await.map_err(Failure::server);
+    };
+    let present = context.chain.forked().map(|remote| remote.node().url());
+    let number = block_number.filter(|number| !number.is_null());
+    let url = match json_rpc_url.or(present) {
+        Some(url) => url,
+        // Clients that were told nothing say so with nulls.
+        None if number.is_none() => return context.miner.reset().await.map_err(Failure::server),
+        None => {
+            return Err(Failure::params("forking.jsonRpcUrl is missing; this chain is no fork"));
+        }
+    };
+    let number =
+        number.map(|number| Number::parse(&number.to_string()).map_err(Failure::InvalidParams));
+    let block = match number.transpose()? {
+        Some(number) => ForkBlock::Number(number.0),
+        None => ForkBlock::Latest,
+    };
+    let ForkDefaults { patience, cache } = context.fork.clone();
+    let fork = Fork::open(ForkOptions { url, block, chain_id: None, patience, cache }).await?;
+    let (other, own) = (fork.state.chain_id(), context.chain.chain_id());
+    let before = context.chain.forked().map(|remote| remote.chain_id());
+    // One that was started with another id than its fork's keeps it.
+    if other != before.unwrap_or(own) {
+        return Err(Failure::server(format!(
+            "{} has chain {other}, and this node has the id and the rules of chain {}: start it with --fork-url",
+            fork.state.node().name(),
+            before.unwrap_or(own),
+        )));
     }
-    context.miner.reset().await.map_err(Failure::server)
+    context.miner.fork(fork).await.map_err(Failure::server)
+}
+
+/// `anvil_setRpcUrl`: where the forked node is from now on.
+pub(crate) fn set_rpc_url(context: &Context, url: &str) -> Result<(), Failure> {
+    let remote = context.chain.forked().ok_or_else(|| Failure::server("this chain is no fork"))?;
+    Ok(remote.node().set_url(url)?)
 }
 
 /// `anvil_rollback`: takes the last blocks off the chain.
@@ -147,7 +187,7 @@ pub(crate) async fn reorg(context: Arc<Context>, options: ReorgOptions) -> Resul
         )));
     }
     let signer = context.clone();
-    let blocks = context.work.run(move || new_blocks(&signer, options)).await?;
+    let blocks = context.compute(move || new_blocks(&signer, options)).await?;
     context.miner.reorganise(blocks).await.map_err(Failure::server)?;
     Ok(())
 }
@@ -198,9 +238,20 @@ pub(crate) fn node_info(context: &Context) -> Result<Value, Failure> {
             "gasLimit": U256::from(context.miner.gas_limit()),
             "gasPrice": fees::gas_price(context)?,
         },
-        "forkConfig": { "forkUrl": null, "forkBlockNumber": null, "forkRetryBackoff": null },
+        "forkConfig": fork_config(context),
         "network": null,
     }))
+}
+
+fn fork_config(context: &Context) -> Value {
+    let Some(remote) = context.chain.forked() else {
+        return json!({ "forkUrl": null, "forkBlockNumber": null, "forkRetryBackoff": null });
+    };
+    json!({
+        "forkUrl": remote.node().url(),
+        "forkBlockNumber": remote.number(),
+        "forkRetryBackoff": remote.node().patience().first_pause.as_millis() as u64,
+    })
 }
 
 /// `anvil_metadata`.
@@ -214,12 +265,20 @@ pub(crate) async fn metadata(
         .into_iter()
         .map(|(id, number, hash)| (format!("{id:#x}"), json!([number, hash])))
         .collect();
-    Ok(json!({
+    let mut metadata = json!({
         "clientVersion": client_version,
         "chainId": context.chain.chain_id(),
         "instanceId": context.instance,
         "latestBlockNumber": head.number(),
         "latestBlockHash": head.hash(),
         "snapshots": snapshots,
-    }))
+    });
+    if let Some(remote) = context.chain.forked() {
+        metadata["forkedNetwork"] = json!({
+            "chainId": remote.chain_id(),
+            "forkBlockNumber": remote.number(),
+            "forkBlockHash": remote.hash(),
+        });
+    }
+    Ok(metadata)
 }

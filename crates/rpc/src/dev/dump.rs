@@ -29,7 +29,7 @@ pub(crate) async fn load(context: Arc<Context>, dump: Bytes) -> Result<bool, Fai
         let dump = Dump::parse(&dump).map_err(Failure::server)?;
         dump.onto(&reader.chain).map_err(Failure::server)
     };
-    match context.work.run(read).await? {
+    match context.compute(read).await? {
         Loaded::Chain(new) => context.miner.load(*new).await,
         Loaded::Accounts(dump) => context.miner.alter(move |state| dump.alter(state)).await,
     }

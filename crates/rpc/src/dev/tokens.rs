@@ -52,7 +52,7 @@ async fn set(
     answer: U256,
 ) -> Result<(), Failure> {
     let finder = context.clone();
-    let found = context.work.run(move || find(&finder, token, &question)).await?;
+    let found = context.compute(move || find(&finder, token, &question)).await?;
     let (address, slot) = found.ok_or_else(|| {
         Failure::server(format!(
             "no storage slot was found that decides what token {token} answers"

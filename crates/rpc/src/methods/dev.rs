@@ -173,6 +173,9 @@ impl Table<'_> {
         self.alias(&["anvil_revert"], "evm_revert")?;
         self.waiting("anvil_reset", 1, |args| args.or(ResetOptions::default()), chain::reset)?;
         self.alias(&["hardhat_reset"], "anvil_reset")?;
+        self.light("anvil_setRpcUrl", 1, |context, args| {
+            chain::set_rpc_url(context, &args.required::<String>()?)
+        })?;
         self.waiting("anvil_rollback", 1, |args| args.or(Number(1)), chain::rollback)?;
         self.waiting("anvil_reorg", 2, ReorgOptions::parse, chain::reorg)?;
         self.heavy("anvil_dumpState", 1, dump::parse, dump::dump)?;

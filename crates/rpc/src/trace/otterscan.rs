@@ -13,11 +13,13 @@ use alloy_rpc_types_trace::{
 use heddle_chain::{BlockRules, ChainBlock};
 use revm::context::result::ExecutionResult;
 use revm_inspectors::otterscan::InternalOperationsInspector;
+use serde_json::json;
 
 use crate::{
     context::Context,
     convert::{self, RpcReceipt, RpcTransaction},
     errors::Failure,
+    fork,
     params::BlockParam,
     trace::{Replay, parity},
     watch::Kept,
@@ -235,7 +237,26 @@ pub(crate) fn search(
         Direction::After if number == 0 => (Some(0), true),
         Direction::After => (number.checked_add(1).filter(|next| *next <= head), false),
     };
+    let forked = context.chain.forked();
+    if let Some(remote) =
+        forked.as_ref().filter(|remote| next.is_some_and(|next| next <= remote.number()))
+        && direction == Direction::After
+    {
+        return Err(Failure::server(format!(
+            "this chain is a fork made at block {}; what came before is searched backwards only",
+            remote.number()
+        )));
+    }
+    let mut is_last = false;
     while let Some(number) = next.filter(|_| page.len() < size) {
+        if let Some(remote) = forked.as_ref().filter(|remote| number <= remote.number()) {
+            let rest = json!(size - page.len());
+            let params = [json!(address), json!(number + 1), rest];
+            let earlier: AddressPage = fork::ask(remote, "ots_searchTransactionsBefore", params)?;
+            page.extend(earlier.txs.into_iter().zip(earlier.receipts));
+            is_last = earlier.last_page;
+            break;
+        }
         let Some(block) = context.chain.block_by_number(number)? else { break };
         if !block.transactions.is_empty() {
             let mut found = involved(context, &block, address, &mut guard)?;
@@ -249,7 +270,7 @@ pub(crate) fn search(
             Direction::After => Some(number + 1).filter(|next| *next <= head),
         };
     }
-    let is_end = next.is_none();
+    let is_end = next.is_none() || is_last;
     let (first_page, last_page) = match direction {
         Direction::Before => (is_edge, is_end),
         Direction::After => {
@@ -296,6 +317,10 @@ pub(crate) fn by_sender_and_nonce(
         let account = context.chain.state_at(number)?.account(sender)?;
         Ok(account.is_some_and(|account| account.nonce > nonce))
     };
+    if let Some(remote) = fork::held_before(context, spent)? {
+        let params = [json!(sender), json!(nonce)];
+        return fork::ask(&remote, "ots_getTransactionBySenderAndNonce", params);
+    }
     let Some(number) = first_block(context, spent)? else { return Ok(None) };
     let Some(block) = context.chain.block_by_number(number)? else { return Ok(None) };
     let found = block.transactions.iter().find(|tx| tx.signer() == sender && tx.nonce() == nonce);
@@ -308,6 +333,9 @@ pub(crate) fn contract_creator(
     address: Address,
 ) -> Result<Option<ContractCreator>, Failure> {
     let exists = |number| has_code(context, (address, BlockParam::Number(number)));
+    if let Some(remote) = fork::held_before(context, exists)? {
+        return fork::ask(&remote, "ots_getContractCreator", [json!(address)]);
+    }
     let Some(number) = first_block(context, exists)? else { return Ok(None) };
     let Some(block) = context.chain.block_by_number(number)? else { return Ok(None) };
     // Most contracts are made by a transaction of their own, which needs no look inside.
@@ -332,7 +360,8 @@ fn first_block(
     context: &Context,
     holds: impl Fn(u64) -> Result<bool, Failure>,
 ) -> Result<Option<u64>, Failure> {
-    let (mut low, mut high) = (0, context.chain.head().number());
+    let first = context.chain.store().first_state();
+    let (mut low, mut high) = (first, context.chain.head().number());
     if !holds(high)? {
         return Ok(None);
     }

@@ -18,12 +18,16 @@ use heddle_pool::PoolTransaction;
 use revm::context::TxEnv;
 use revm_inspectors::tracing::{TracingInspector, TracingInspectorConfig};
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::{
     call::{CallRequest, Refused, Simulation},
     context::Context,
     errors::Failure,
+    fork,
     params::{Args, Argument, BlockParam, Index, Number, from_json},
     trace::{Replay, replay::Watched},
     watch::{Deadline, Guard, Kept},
@@ -349,15 +353,19 @@ fn run(
 }
 
 /// What `trace_filter` looks for.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Filter {
     from_block: Option<String>,
     to_block: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     from_address: Option<Vec<Address>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     to_address: Option<Vec<Address>>,
     mode: TraceFilterMode,
+    #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
 }
 
@@ -391,6 +399,20 @@ pub(crate) fn filter(
             "{} blocks are more than the {most} that one trace_filter may span",
             (last - first).saturating_add(1)
         )));
+    }
+    if let Some(remote) = context.chain.forked().filter(|remote| first <= remote.number()) {
+        if last > remote.number() {
+            return Err(Failure::server(format!(
+                "this chain is a fork made at block {}; ask for the blocks up to it and those after it by themselves",
+                remote.number()
+            )));
+        }
+        let filter = Filter {
+            from_block: Some(format!("{first:#x}")),
+            to_block: Some(format!("{last:#x}")),
+            ..filter
+        };
+        return fork::ask(&remote, "trace_filter", [json!(filter)]);
     }
     let matcher = TraceFilter {
         from_address: filter.from_address.unwrap_or_default(),

@@ -86,6 +86,11 @@ pub(crate) fn intermediate_roots(
     let rules = BlockRules::of(context.chain.spec(), &block.header);
     let mut replay = Replay::begin(&context.chain, &rules, &block)?;
     let scratch = context.chain.scratch_at(block.number() - 1)?;
+    if !scratch.has_root() {
+        return Err(Failure::server(
+            "the state of a fork is not known as a whole, so it has no roots",
+        ));
+    }
     let mut roots = Vec::with_capacity(block.transactions.len());
     for index in 1..=block.transactions.len() {
         replay.skip_to(index, &guard)?;

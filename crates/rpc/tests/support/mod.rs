@@ -48,6 +48,7 @@ pub(crate) fn miner() -> Arc<Miner> {
         gas_limit: None,
         extra_data: Default::default(),
         pool_limits: PoolLimits::default(),
+        funded: Vec::new(),
     };
     Miner::start(Arc::new(chain), config).unwrap()
 }

@@ -1,7 +1,7 @@
 //! JSON-RPC calls to another node: in batches, again after a while where that may help, and with
 //! errors that say what the node lacks.
 
-use crate::ReplayError;
+use crate::RemoteError;
 use jsonrpsee::{
     core::{
         client::{ClientT, Error as ClientError},
@@ -19,37 +19,64 @@ use std::{
 };
 
 /// Calls in one request. Nodes and providers allow between 100 and 1,000.
-const BATCH_CALLS_MAX: usize = 100;
+pub(crate) const BATCH_CALLS_MAX: usize = 100;
 
-/// How long one request may take: a node may need minutes to trace a full block from its archive.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(300);
-
-/// Bytes of one answer. It becomes part of a bundle, whose limit is the same.
-const ANSWER_BYTES_MAX: u32 = 512 << 20;
-
-/// How often a call is made before it counts as failed: with pauses of 1/2, 1, 2, 4, 8 seconds.
-const ATTEMPTS_MAX: u32 = 6;
-
-/// The pause after the first attempt; each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Characters of a reason that is passed on; nodes and parsers repeat what they were given.
+const REASON_CHARACTERS_MAX: usize = 300;
 
 /// Error codes that providers give to who asks too often: EIP-1474's and Alchemy's.
 const LIMIT_EXCEEDED: [i32; 2] = [-32_005, 429];
 
+/// How patient a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long one request may take.
+    pub request_time_max: Duration,
+    /// How often a call is made before it counts as failed.
+    pub attempts_max: u32,
+    /// The pause after the first attempt; each is twice as long as the one before.
+    pub first_pause: Duration,
+    /// Bytes of one answer.
+    pub answer_bytes_max: u32,
+}
+
+impl Patience {
+    /// For single values that somebody waits for: half a minute, and pauses that add up to 4
+    /// seconds.
+    pub const READS: Self = Self {
+        request_time_max: Duration::from_secs(30),
+        attempts_max: 5,
+        first_pause: Duration::from_millis(250),
+        answer_bytes_max: 160 << 20,
+    };
+
+    /// For traces of whole blocks: a node may need minutes for one from its archive. Pauses of
+    /// 1/2, 1, 2, 4, 8 seconds.
+    pub const TRACES: Self = Self {
+        request_time_max: Duration::from_secs(300),
+        attempts_max: 6,
+        first_pause: Duration::from_millis(500),
+        answer_bytes_max: 512 << 20,
+    };
+}
+
 /// One call.
 #[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) method: &'static str,
-    pub(crate) params: Vec<Value>,
+pub struct Call {
+    /// The name.
+    pub method: &'static str,
+    /// The parameters, by position.
+    pub params: Vec<Value>,
 }
 
 /// What a node answered to one call: the result, or its error.
-pub(crate) type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
+pub type Answer = Result<Box<RawValue>, ErrorObjectOwned>;
 
 /// A connection to a node.
 #[derive(Debug)]
-pub(crate) struct NodeClient {
+pub struct NodeClient {
     client: HttpClient,
+    patience: Patience,
     /// Without user, password, path and query, which are often secrets.
     name: String,
     /// Set once the node refuses batches.
@@ -66,7 +93,8 @@ enum Failure {
 }
 
 impl Call {
-    pub(crate) fn new(method: &'static str, params: impl Into<Vec<Value>>) -> Self {
+    /// A call with these parameters.
+    pub fn new(method: &'static str, params: impl Into<Vec<Value>>) -> Self {
         Self { method, params: params.into() }
     }
 
@@ -84,17 +112,18 @@ impl NodeClient {
     ///
     /// # Errors
     /// If this is no HTTP address.
-    pub(crate) fn new(url: &str) -> Result<Self, ReplayError> {
+    pub fn new(url: &str, patience: Patience) -> Result<Self, RemoteError> {
         let client = HttpClient::builder()
-            .request_timeout(REQUEST_TIME_MAX)
-            .max_response_size(ANSWER_BYTES_MAX)
+            .request_timeout(patience.request_time_max)
+            .max_response_size(patience.answer_bytes_max)
             .build(url)
-            .map_err(|error| ReplayError::Url { reason: error.to_string() })?;
-        Ok(Self { client, name: public_part(url), one_by_one: false.into(), reached: false.into() })
+            .map_err(|error| RemoteError::Url { reason: error.to_string() })?;
+        let name = public_part(url);
+        Ok(Self { client, patience, name, one_by_one: false.into(), reached: false.into() })
     }
 
     /// The node, as errors name it.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 
@@ -102,7 +131,7 @@ impl NodeClient {
     ///
     /// # Errors
     /// If the node cannot be asked, answers with an error, or with something else than a `T`.
-    pub(crate) async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, ReplayError> {
+    pub async fn call<T: DeserializeOwned>(&self, call: Call) -> Result<T, RemoteError> {
         let answer = self.ask(std::slice::from_ref(&call)).await?.remove(0);
         self.read(&call, answer)
     }
@@ -111,10 +140,10 @@ impl NodeClient {
     ///
     /// # Errors
     /// As [`Self::call`], for the first that fails.
-    pub(crate) async fn call_all<T: DeserializeOwned>(
+    pub async fn call_all<T: DeserializeOwned>(
         &self,
         calls: &[Call],
-    ) -> Result<Vec<T>, ReplayError> {
+    ) -> Result<Vec<T>, RemoteError> {
         let answers = self.ask(calls).await?;
         calls.iter().zip(answers).map(|(call, answer)| self.read(call, answer)).collect()
     }
@@ -122,8 +151,8 @@ impl NodeClient {
     /// Makes calls, in batches, and gives the answer of each.
     ///
     /// # Errors
-    /// If the node cannot be asked, or still has no time after [`ATTEMPTS_MAX`] attempts.
-    pub(crate) async fn ask(&self, calls: &[Call]) -> Result<Vec<Answer>, ReplayError> {
+    /// If the node cannot be asked, or still has no time after the last attempt.
+    pub async fn ask(&self, calls: &[Call]) -> Result<Vec<Answer>, RemoteError> {
         let mut answers = Vec::with_capacity(calls.len());
         for chunk in calls.chunks(BATCH_CALLS_MAX) {
             answers.extend(self.ask_batch(chunk).await?);
@@ -131,23 +160,24 @@ impl NodeClient {
         Ok(answers)
     }
 
-    async fn ask_batch(&self, calls: &[Call]) -> Result<Vec<Answer>, ReplayError> {
+    async fn ask_batch(&self, calls: &[Call]) -> Result<Vec<Answer>, RemoteError> {
         let mut answers: Vec<Option<Answer>> = vec![None; calls.len()];
-        let mut pause = FIRST_PAUSE;
+        let mut pause = self.patience.first_pause;
+        let attempts_max = self.patience.attempts_max;
         for attempt in 1.. {
             let open: Vec<usize> =
                 (0..calls.len()).filter(|index| answers[*index].is_none()).collect();
             let Some(first) = open.first() else { break };
             let asked: Vec<&Call> = open.iter().map(|index| &calls[*index]).collect();
             let patient =
-                |client: &Self| attempt < ATTEMPTS_MAX && client.reached.load(Ordering::Relaxed);
+                |client: &Self| attempt < attempts_max && client.reached.load(Ordering::Relaxed);
             let reason = match self.send(&asked).await {
                 Ok(given) => {
                     self.reached.store(true, Ordering::Relaxed);
                     let mut refused = None;
                     for (index, answer) in open.iter().zip(given) {
                         match &answer {
-                            Err(error) if is_passing(error) && attempt < ATTEMPTS_MAX => {
+                            Err(error) if is_passing(error) && attempt < attempts_max => {
                                 refused = Some(error.message().to_owned());
                             }
                             _ => answers[*index] = Some(answer),
@@ -163,7 +193,7 @@ impl NodeClient {
                 Err(Failure::Passing(reason)) if patient(self) => Some(reason),
                 Err(Failure::Passing(reason) | Failure::Lasting(reason)) => {
                     let (node, method) = (self.name.clone(), calls[*first].method);
-                    return Err(ReplayError::Unreachable { node, method, reason });
+                    return Err(RemoteError::Unreachable { node, method, reason });
                 }
             };
             let Some(reason) = reason else { continue };
@@ -183,7 +213,7 @@ impl NodeClient {
                 answers.push(match self.client.request(call.method, params).await {
                     Ok(result) => Ok(result),
                     Err(ClientError::Call(error)) => Err(error),
-                    Err(error) => return Err(judge(&error)),
+                    Err(error) => return Err(self.judge(&error)),
                 });
             }
             return Ok(answers);
@@ -205,7 +235,7 @@ impl NodeClient {
             // What a node without batches answers is one object and no list.
             Err(ClientError::ParseError(error)) => Err(Failure::NoBatches(error.to_string())),
             Err(ClientError::InvalidRequestId(error)) => Err(Failure::NoBatches(error.to_string())),
-            Err(error) => Err(judge(&error)),
+            Err(error) => Err(self.judge(&error)),
         }
     }
 
@@ -213,27 +243,40 @@ impl NodeClient {
     ///
     /// # Errors
     /// If it is an error, or something else than a `T`.
-    pub(crate) fn read<T: DeserializeOwned>(
-        &self,
-        call: &Call,
-        answer: Answer,
-    ) -> Result<T, ReplayError> {
+    pub fn read<T: DeserializeOwned>(&self, call: &Call, answer: Answer) -> Result<T, RemoteError> {
         let result = answer.map_err(|error| self.refusal(call, &error))?;
         let mut deserializer = serde_json::Deserializer::from_str(result.get());
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let at = error.path().to_string();
-            ReplayError::Answer {
+            RemoteError::Answer {
                 node: self.name.clone(),
                 method: call.method,
-                reason: format!(
-                    "{at}: {}",
-                    crate::bundle::shorten(&error.into_inner().to_string())
-                ),
+                reason: shorten(&format!("{at}: {}", error.into_inner())),
             }
         })
     }
 
-    fn refusal(&self, call: &Call, error: &ErrorObjectOwned) -> ReplayError {
+    fn judge(&self, error: &ClientError) -> Failure {
+        let reason = with_causes(error);
+        match error {
+            ClientError::RequestTimeout => {
+                Failure::Passing(format!("no answer within {:?}", self.patience.request_time_max))
+            }
+            ClientError::Transport(cause) => match cause.downcast_ref::<TransportError>() {
+                Some(TransportError::Rejected { status_code: 408 | 429 | 500.. }) => {
+                    Failure::Passing(reason)
+                }
+                Some(TransportError::Rejected { status_code: 401 | 403 }) => {
+                    Failure::Lasting(format!("{reason}: the node wants other credentials"))
+                }
+                Some(TransportError::Http(HttpError::Stream(_))) => Failure::Passing(reason),
+                _ => Failure::Lasting(reason),
+            },
+            _ => Failure::Lasting(reason),
+        }
+    }
+
+    fn refusal(&self, call: &Call, error: &ErrorObjectOwned) -> RemoteError {
         let (node, method) = (self.name.clone(), call.method);
         let message = error.message().to_lowercase();
         let not_served = [
@@ -248,7 +291,7 @@ impl NodeClient {
         if error.code() == ErrorCode::MethodNotFound.code()
             || (names_method && not_served.iter().any(|words| message.contains(words)))
         {
-            return ReplayError::NoMethod { node, method };
+            return RemoteError::NoMethod { node, method };
         }
         // geth, reth, erigon, nethermind and besu, in this order.
         let no_state = [
@@ -264,10 +307,10 @@ impl NodeClient {
         ];
         if no_state.iter().any(|words| message.contains(words)) {
             let reason = error.message().to_owned();
-            return ReplayError::NoState { node, method, reason };
+            return RemoteError::NoState { node, method, reason };
         }
-        let reason = format!("{} (code {})", error.message(), error.code());
-        ReplayError::Answer { node, method, reason }
+        let reason = format!("{} (code {})", shorten(error.message()), error.code());
+        RemoteError::Answer { node, method, reason }
     }
 }
 
@@ -275,26 +318,6 @@ fn is_passing(error: &ErrorObjectOwned) -> bool {
     let message = error.message().to_lowercase();
     LIMIT_EXCEEDED.contains(&error.code())
         || ["rate limit", "too many requests", "busy"].iter().any(|words| message.contains(words))
-}
-
-fn judge(error: &ClientError) -> Failure {
-    let reason = with_causes(error);
-    match error {
-        ClientError::RequestTimeout => {
-            Failure::Passing(format!("no answer within {} seconds", REQUEST_TIME_MAX.as_secs()))
-        }
-        ClientError::Transport(cause) => match cause.downcast_ref::<TransportError>() {
-            Some(TransportError::Rejected { status_code: 408 | 429 | 500.. }) => {
-                Failure::Passing(reason)
-            }
-            Some(TransportError::Rejected { status_code: 401 | 403 }) => {
-                Failure::Lasting(format!("{reason}: the node wants other credentials"))
-            }
-            Some(TransportError::Http(HttpError::Stream(_))) => Failure::Passing(reason),
-            _ => Failure::Lasting(reason),
-        },
-        _ => Failure::Lasting(reason),
-    }
 }
 
 /// An error with all that caused it: of "client error" alone nobody learns anything.
@@ -309,6 +332,14 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     reason
+}
+
+/// The start of a reason, if it is long.
+fn shorten(reason: &str) -> String {
+    match reason.char_indices().nth(REASON_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{} …", &reason[..end]),
+        None => reason.to_owned(),
+    }
 }
 
 /// Scheme, host and port of an address. Paths and queries of providers hold their keys.
@@ -338,7 +369,7 @@ mod tests {
 
     #[test]
     fn what_an_address_must_be_is_said() {
-        let error = NodeClient::new("ws://127.0.0.1:1").expect_err("not HTTP");
+        let error = NodeClient::new("ws://127.0.0.1:1", Patience::READS).expect_err("not HTTP");
         assert!(error.to_string().contains("http"), "{error}");
     }
 }
