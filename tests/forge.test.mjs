@@ -1,4 +1,4 @@
-// Foundry's forge: create deploys a contract, script deploys Uniswap V2, adds liquidity and swaps.
+// Foundry's forge: create deploys a contract, script deploys Uniswap V2, adds liquidity and swaps, test runs on a fork.
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,19 +6,22 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { Interface } from "ethers";
 import { accounts } from "./lib/accounts.mjs";
-import { nodeForThisFile } from "./lib/node.mjs";
+import { nodeForThisFile, onAnvil, startNode } from "./lib/node.mjs";
 import { foundryBinary, tests } from "./lib/places.mjs";
 import { run } from "./lib/run.mjs";
+import { amountOut } from "./lib/uniswap.mjs";
 
 const node = await nodeForThisFile();
 const [deployer, owner] = accounts;
 const output = mkdtempSync(join(tmpdir(), "heddle-forge-"));
 after(() => rmSync(output, { recursive: true, force: true }));
 
-const forge = (command, ...args) =>
-  run(foundryBinary("forge"), [command, "--broadcast", "--rpc-url", node.url, ...args], {
+const forge = (command, ...args) => runForge([command, "--broadcast", "--rpc-url", node.url, ...args], {});
+const runForge = (args, env) =>
+  run(foundryBinary("forge"), args, {
     cwd: join(tests, "forge"),
     env: {
+      ...env,
       DEPLOYER_KEY: deployer.privateKey,
       FOUNDRY_OUT: join(output, "out"),
       FOUNDRY_CACHE_PATH: join(output, "cache"),
@@ -90,3 +93,53 @@ for (const [manner, flags] of [
     assert.equal(syncs.length, 3, "one Sync for the liquidity and one a swap");
   });
 }
+
+/** Swaps of token A for B on the node's newest pool, as forge's test does them on a fork of the node. */
+async function testOnFork(of, seen, pair) {
+  const call = async (to, name, ...args) => {
+    const data = abi.encodeFunctionData(name, args);
+    return abi.decodeFunctionResult(name, await of.rpc("eth_call", { to, data }, "latest"));
+  };
+  const { number, parentHash } = await of.rpc("eth_getBlockByNumber", "latest", false);
+  const [[reserve0, reserve1], [token0]] = await Promise.all([call(pair, "getReserves"), call(pair, "token0")]);
+  const isFirst = token0 === seen.tokenA;
+  const amount = 5n * 10n ** 18n;
+  const env = {
+    NODE_URL: of.url,
+    ROUTER: seen.router,
+    PAIR: pair,
+    TOKEN_A: seen.tokenA,
+    TOKEN_B: seen.tokenB,
+    HOLDER: deployer.address,
+    BALANCE_B: String((await call(seen.tokenB, "balanceOf", deployer.address))[0]),
+    AMOUNT: String(amount),
+    AMOUNT_OUT: String(amountOut(amount, isFirst ? reserve0 : reserve1, isFirst ? reserve1 : reserve0)),
+    BLOCK_NUMBER: String(Number(number)),
+    CHAIN_ID: String(Number(await of.rpc("eth_chainId"))),
+    PARENT_HASH: parentHash,
+    OLDER_BLOCK: "1",
+  };
+  const report = await runForge(["test", "--fork-url", of.url, "--no-storage-caching", "--json", "--allow-failure"], env);
+  const results = Object.values(JSON.parse(report.split("\n").at(-1)))[0].test_results;
+  return Object.fromEntries(Object.entries(results).map(([name, { status, reason }]) => [name, reason ?? status]));
+}
+
+test("forge test runs on a fork of the node, and on a fork of a fork of it", async (t) => {
+  await forge("script", "script/UniswapV2.s.sol:UniswapV2", "--gas-estimate-multiplier", "200");
+  const file = join(output, "broadcast", "UniswapV2.s.sol", "31337", "run-latest.json");
+  const { returns } = JSON.parse(readFileSync(file, "utf8"));
+  const seen = Object.fromEntries(Object.entries(returns).map(([name, { value }]) => [name, value]));
+  const [pair] = await read(seen.factory, "getPair", seen.tokenA, seen.tokenB);
+  const expected = {
+    "test_a_swap_pays_out_what_the_node_says()": "Success",
+    "test_an_older_block_has_its_own_state()": "Success",
+    "test_the_block_is_the_nodes()": "Success",
+    "test_what_fails_fails()": "this is meant to fail",
+  };
+  assert.deepEqual(await testOnFork(node, seen, pair), expected);
+  if (onAnvil) return;
+  const fork = await startNode({ extra: ["--fork-url", node.url] });
+  t.after(() => fork.stop("SIGKILL"));
+  await fork.rpc("anvil_mine", "0x2");
+  assert.deepEqual(await testOnFork(fork, seen, pair), expected);
+});
