@@ -2,7 +2,7 @@
 //! few reads and writes in the model checks.
 
 use crate::{
-    location::{Incarnation, TxIndex},
+    location::{Incarnation, Location, TxIndex},
     memory::{Read, StaleRead, VersionedMemory, Write},
     profile::{Conflict, Ending, WorkerLog},
     scheduler::{Plan, Scheduler, Stretch, Task},
@@ -15,6 +15,13 @@ use std::time::Instant;
 pub(crate) struct Trace<'m> {
     pub(crate) reads: Vec<Read<'m>>,
     pub(crate) writes: Vec<Write<'m>>,
+}
+
+impl Trace<'_> {
+    fn touched(&self, location: Location) -> bool {
+        self.writes.iter().any(|write| write.location() == location)
+            || self.reads.iter().any(|read| read.location() == location)
+    }
 }
 
 /// Why an incarnation stopped before its end.
@@ -78,7 +85,7 @@ pub(crate) trait Transactions<'m>: Sync {
 pub(crate) struct View<'w, 'm, C> {
     pub(crate) memory: &'m VersionedMemory,
     committed: &'w Mutex<C>,
-    scheduler: &'w Scheduler,
+    scheduler: &'w Scheduler<'w>,
     pub(crate) tx: TxIndex,
     /// Whether everything before this transaction is final, and what it has seen is all true.
     pub(crate) at_head: bool,
@@ -130,7 +137,7 @@ type Slot<'m, T> = Option<(Trace<'m>, T)>;
 pub(crate) struct Engine<'a, 'm, T: Transactions<'m>> {
     transactions: &'a T,
     memory: &'m VersionedMemory,
-    scheduler: Scheduler,
+    scheduler: Scheduler<'a>,
     slots: Vec<Mutex<Slot<'m, T::Output>>>,
     /// Held by the one worker that commits.
     committed: Mutex<T::Committed>,
@@ -168,7 +175,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     pub(crate) fn new(
         transactions: &'a T,
         memory: &'m VersionedMemory,
-        plan: &Plan<'_>,
+        plan: &Plan<'_, 'a>,
         committed: T::Committed,
         started: Instant,
     ) -> Self {
@@ -331,6 +338,8 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         let head = self.scheduler.committed_below();
         self.memory.publish(tx, incarnation, former, &trace.writes, head);
         self.scheduler.published(desk.log.worker());
+        // What the head read is not taken down; then the writes say it.
+        self.scheduler.ran(tx, |location| trace.touched(location));
         if view.at_head
             && let Some(mut committed) = self.committed.try_lock()
         {
@@ -395,7 +404,6 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         if let Some((former, _)) = slot {
             self.memory.mark_estimates(tx, &former.writes);
         }
-        self.scheduler.conflict(tx);
         log.conflicts.push(Conflict { location: stale.location, writer: stale.writer, reader: tx });
     }
 
@@ -408,6 +416,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
                 self.scheduler.executed(tx);
             }
             Some(stale) => {
+                self.scheduler.conflict(tx, stale.location, stale.writer);
                 self.conflict(tx, stale, &slot, &mut desk.log);
                 drop(slot);
                 match stale.writer {
@@ -435,7 +444,8 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             let mut slot = self.slots[tx.as_usize()].lock();
             if let Some(stale) = self.stale(tx, &slot) {
                 self.scheduler.reclaim(tx);
-                let goes_on = self.scheduler.conflict_at_head(tx, worker);
+                let StaleRead { location, writer } = stale;
+                let goes_on = self.scheduler.conflict_at_head(tx, location, writer, worker);
                 self.conflict(tx, stale, &slot, &mut desk.log);
                 return goes_on.then_some(tx);
             }

@@ -432,6 +432,7 @@ impl ParallelExecutor {
         let committed = progress.take_committed();
         let transactions = job.transactions(parent, committed.gas_used);
         let plan = Plan {
+            transactions: job.input.transactions,
             forecasts: &job.forecast.transactions,
             predecessors: &job.forecast.predecessors,
             first: progress.first,

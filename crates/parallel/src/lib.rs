@@ -23,6 +23,7 @@ mod forecast;
 mod guard;
 mod hashes;
 mod journal;
+mod learner;
 mod location;
 mod memory;
 mod payment;

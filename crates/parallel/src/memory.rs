@@ -31,6 +31,17 @@ pub(crate) enum Read<'m> {
     Slot(&'m SlotCell, U256),
 }
 
+impl Read<'_> {
+    pub(crate) const fn location(&self) -> Location {
+        match self {
+            Self::Account(cell, _) | Self::Contract(cell, ..) | Self::Payee(cell) => {
+                Location::Account(cell.key)
+            }
+            Self::Slot(cell, _) => Location::Slot(cell.key.0, cell.key.1),
+        }
+    }
+}
+
 /// One entry of a write set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Write<'m> {
@@ -38,6 +49,16 @@ pub(crate) enum Write<'m> {
     Slot(&'m SlotCell, U256),
     /// Comes before what the same transaction writes to the slots.
     Wipe(&'m WipeCell),
+}
+
+impl Write<'_> {
+    pub(crate) const fn location(&self) -> Location {
+        match self {
+            Self::Account(cell, _) => Location::Account(cell.key),
+            Self::Slot(cell, _) => Location::Slot(cell.key.0, cell.key.1),
+            Self::Wipe(cell) => Location::Wipe(cell.key),
+        }
+    }
 }
 
 /// A read that no longer holds.
@@ -193,7 +214,7 @@ impl VersionedMemory {
     /// that of the same transaction's writes was zero.
     pub(crate) fn validate(&self, tx: TxIndex, reads: &[Read<'_>]) -> Result<(), StaleRead> {
         reads.iter().try_for_each(|read| {
-            let (location, holds) = match read {
+            let holds = match read {
                 Read::Contract(cell, then, needed) => {
                     // Payments leave the code as it is and have their own limits.
                     let is_open = |now: &AccountState| {
@@ -206,20 +227,13 @@ impl VersionedMemory {
                         let can_pay = |now: &AccountValue| now.as_ref().is_some_and(can_pay);
                         holds = cell.check_found(cell.find_open(tx), can_pay);
                     }
-                    (Location::Account(cell.key), holds)
+                    holds
                 }
-                Read::Account(cell, value) => {
-                    (Location::Account(cell.key), cell.check(tx, |now| now == value))
-                }
-                Read::Payee(cell) => {
-                    let holds = cell.check_found(cell.find_replaced(tx), takes_credit);
-                    (Location::Account(cell.key), holds)
-                }
-                Read::Slot(cell, value) => {
-                    (Location::Slot(cell.key.0, cell.key.1), self.check_slot(cell, tx, value))
-                }
+                Read::Account(cell, value) => cell.check(tx, |now| now == value),
+                Read::Payee(cell) => cell.check_found(cell.find_replaced(tx), takes_credit),
+                Read::Slot(cell, value) => self.check_slot(cell, tx, value),
             };
-            holds.map_err(|writer| StaleRead { location, writer })
+            holds.map_err(|writer| StaleRead { location: read.location(), writer })
         })
     }
 

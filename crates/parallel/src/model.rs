@@ -215,7 +215,8 @@ fn run_in_parallel(programs: Programs, patience: usize) -> (State, TxIndex) {
     let forecasts: Vec<_> = (0..programs.0.len()).map(forecast).collect();
     let (first, workers) = (TxIndex(0), WORKERS);
     let predecessors = &[TxIndex(0)];
-    let plan = Plan { forecasts: &forecasts, predecessors, first, workers, patience };
+    let plan =
+        Plan { transactions: &[], forecasts: &forecasts, predecessors, first, workers, patience };
     let engine = Engine::new(programs, memory, &plan, 0, Instant::now());
     let engine = Arc::new(engine);
     let workers: Vec<_> = (0..WORKERS)

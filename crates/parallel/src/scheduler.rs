@@ -32,10 +32,12 @@
 //! stale and run them again early.
 
 use crate::{
-    location::TxIndex,
+    learner::{LINKS_MAX, Learner, Link},
+    location::{Location, TxIndex},
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
 use crossbeam_utils::CachePadded;
+use heddle_evm::RecoveredTransaction;
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
@@ -86,7 +88,9 @@ pub struct Forecast {
 
 /// What a scheduler is to do.
 #[derive(Debug)]
-pub struct Plan<'f> {
+pub struct Plan<'f, 'b> {
+    /// What conflicts teach is taken from these; there may be none.
+    pub transactions: &'b [RecoveredTransaction],
     /// Of all transactions.
     pub forecasts: &'f [Forecast],
     /// See [`Forecast::predecessors`].
@@ -110,8 +114,34 @@ struct Tx {
     runner: AtomicU32,
     /// Value of `Scheduler::changes` when its reads were last found to hold.
     checked: AtomicU64,
+    /// What it has to wait for according to what was learned, see [`LearnedLink`].
+    learned: [LearnedLink; LINKS_MAX],
     /// Transactions that wait for this one to be executed.
     dependents: Mutex<Vec<TxIndex>>,
+}
+
+/// A [`Link`], or none, for workers that need not agree on when they see it.
+#[derive(Debug, Default)]
+struct LearnedLink(AtomicU64);
+
+impl LearnedLink {
+    const IS_THERE: u64 = 1 << 63;
+    const ON_TRIAL: u64 = 1 << 62;
+
+    fn set(&self, link: &Link) {
+        let on_trial = if link.on_trial { Self::ON_TRIAL } else { 0 };
+        let packed = u64::from(link.rule) << 32 | u64::from(link.predecessor.0);
+        self.0.store(Self::IS_THERE | on_trial | packed, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Link> {
+        let packed = self.0.load(Ordering::Relaxed);
+        (packed & Self::IS_THERE != 0).then_some(Link {
+            rule: (packed >> 32) as u16,
+            predecessor: TxIndex(packed as u32),
+            on_trial: packed & Self::ON_TRIAL != 0,
+        })
+    }
 }
 
 /// The transactions that a worker has taken and not looked at yet.
@@ -135,9 +165,10 @@ impl Stretch {
 /// The state of a block's transactions, and who is to do what next. It knows nothing of what they
 /// are; the engine runs the EVM with it, simulations a clock.
 #[derive(Debug)]
-pub struct Scheduler {
+pub struct Scheduler<'b> {
     txs: Vec<Tx>,
     predecessors: Vec<TxIndex>,
+    learner: Learner<'b>,
     head: CachePadded<AtomicUsize>,
     /// First transaction that no worker has taken yet.
     fresh: CachePadded<AtomicUsize>,
@@ -180,9 +211,9 @@ const ALONE_MAX: usize = 4_096;
 /// is one chain.
 pub const PATIENCE: usize = 512;
 
-impl Scheduler {
+impl<'b> Scheduler<'b> {
     /// For the transactions of a block that are not committed yet.
-    pub fn new(plan: &Plan<'_>) -> Self {
+    pub fn new(plan: &Plan<'_, 'b>) -> Self {
         let first = plan.first.as_usize();
         let tx = |(index, forecast): (usize, &Forecast)| Tx {
             status: AtomicU8::new(if index < first { COMMITTED } else { PENDING }),
@@ -190,11 +221,13 @@ impl Scheduler {
             runs: AtomicU32::new(0),
             runner: AtomicU32::new(0),
             checked: AtomicU64::new(0),
+            learned: Default::default(),
             dependents: Mutex::new(Vec::new()),
         };
         let counter = || CachePadded::new(AtomicU64::new(0));
         Self {
             predecessors: plan.predecessors.to_vec(),
+            learner: Learner::new(plan.transactions),
             txs: plan.forecasts.iter().enumerate().map(tx).collect(),
             head: CachePadded::new(AtomicUsize::new(first)),
             fresh: CachePadded::new(AtomicUsize::new(first)),
@@ -298,14 +331,27 @@ impl Scheduler {
             || tx.as_usize() < self.contended.load(Ordering::Relaxed)
     }
 
-    /// Takes down that the reads of `tx` had gone stale.
-    pub fn conflict(&self, tx: TxIndex) {
+    /// Takes down that what `tx` had read at `location` has gone stale, and who wrote it since, if
+    /// anybody did. Whether that is nothing that will come again.
+    pub fn conflict(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) -> bool {
         self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
+        let linked = |rule| self.learned(tx).any(|link| link.rule == rule);
+        writer.is_some_and(|writer| self.learner.conflict(location, writer, tx, linked))
     }
 
     /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
     /// lock. Whether the block goes on here; if not, see [`Self::abandoned`].
-    pub fn conflict_at_head(&self, tx: TxIndex, worker: usize) -> bool {
+    pub fn conflict_at_head(
+        &self,
+        tx: TxIndex,
+        location: Location,
+        writer: Option<TxIndex>,
+        worker: usize,
+    ) -> bool {
+        let known = self.conflict(tx, location, writer);
+        if known && self.patience > 0 {
+            return true;
+        }
         let cost = self.cost.load(Ordering::Relaxed) + CONFLICT_COST;
         if cost < COST_MAX && self.patience > 0 {
             self.cost.store(cost, Ordering::Relaxed);
@@ -388,6 +434,21 @@ impl Scheduler {
 
     /// Takes the next fresh transactions, if there are any.
     fn take_stretch(&self, stretch: &mut Stretch) -> bool {
+        stretch.left = if self.learner.has_rules() {
+            let work = |index: usize| self.txs[index].forecast.work;
+            let link = |index: usize, links: &[Link]| {
+                for (link, place) in links.iter().zip(&self.txs[index].learned) {
+                    place.set(link);
+                }
+            };
+            self.learner.hand_out(|| self.take_fresh(), work, link)
+        } else {
+            self.take_fresh()
+        };
+        !stretch.is_empty()
+    }
+
+    fn take_fresh(&self) -> Range<usize> {
         let mut start = self.fresh.load(Ordering::Relaxed);
         while start < self.txs.len() {
             // Towards the end less at a time, so that all workers finish together.
@@ -402,14 +463,22 @@ impl Scheduler {
                 end += 1;
             }
             match self.fresh.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    stretch.left = start..end;
-                    return true;
-                }
+                Ok(_) => return start..end,
                 Err(now) => start = now,
             }
         }
-        false
+        0..0
+    }
+
+    fn learned(&self, tx: TxIndex) -> impl Iterator<Item = Link> {
+        self.txs[tx.as_usize()].learned.iter().filter_map(LearnedLink::get)
+    }
+
+    /// `tx` has run to its end; `touched` says whether it read or wrote a location.
+    pub fn ran(&self, tx: TxIndex, touched: impl Fn(Location) -> bool) {
+        for link in self.learned(tx).filter(|link| link.on_trial) {
+            self.learner.tried(link.rule, &touched);
+        }
     }
 
     fn pop_ready(&self) -> Option<TxIndex> {
@@ -439,13 +508,13 @@ impl Scheduler {
         let (first, count) = self.txs[tx.as_usize()].forecast.predecessors;
         let predecessors = &self.predecessors[first as usize..][..usize::from(count)];
         // The last ones probably wait for those before them.
-        for former in predecessors.iter().rev() {
-            if self.status(*former) < EXECUTED {
-                self.wait_for(tx, *former);
-                return true;
-            }
+        let foreseen = predecessors.iter().rev().copied();
+        let mut formers = foreseen.chain(self.learned(tx).map(|link| link.predecessor));
+        let open = formers.find(|former| self.status(*former) < EXECUTED);
+        if let Some(former) = open {
+            self.wait_for(tx, former);
         }
-        false
+        open.is_some()
     }
 
     /// Whether `tx` has run, and is not to run again as far as anybody knows.
@@ -558,8 +627,9 @@ impl Scheduler {
 mod tests {
     use super::*;
 
-    fn scheduler(count: usize, work: u8) -> Scheduler {
+    fn scheduler(count: usize, work: u8) -> Scheduler<'static> {
         Scheduler::new(&Plan {
+            transactions: &[],
             forecasts: &vec![Forecast { predecessors: (0, 0), work }; count],
             predecessors: &[],
             first: TxIndex(0),

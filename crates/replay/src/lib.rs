@@ -70,6 +70,6 @@ pub use prestate::{Prestate, PrestateAccount};
 pub use replay::{BlockReport, ReplayOptions, Replayer};
 pub use report::{HtmlReport, REPORT_DETAILS_MAX};
 pub use scale::{SIMULATED_WORKERS, Scale, ScaleLine, ScalePoint};
-pub use simulate::{SimulatedRun, SimulationCosts, simulate};
+pub use simulate::{SimulatedBlock, SimulatedRun, SimulationCosts, simulate};
 pub use simulation_check::SimulationCheck;
 pub use transaction_json::BundledTransaction;

@@ -1,7 +1,7 @@
 //! What a block would take on other numbers of workers, and what no number can do better than.
 
 use crate::{
-    CriticalPath, DependencyGraph, SimulatedRun, SimulationCosts,
+    CriticalPath, DependencyGraph, SimulatedBlock, SimulatedRun, SimulationCosts,
     line::ratio,
     replay::{median_ms, timed},
     simulate,
@@ -93,8 +93,9 @@ impl Scale {
         let critical_path_ns = graph.critical_path(|index| transaction_ns[index]);
         let total_ns: u64 = transaction_ns.iter().sum();
         let forecast = BlockForecast::of(input.transactions, &[]);
+        let block = SimulatedBlock { graph, forecast: &forecast, transactions: input.transactions };
         let simulate = |workers| {
-            let runs = costs.iter().map(|costs| simulate(graph, &forecast, costs, workers));
+            let runs = costs.iter().map(|costs| simulate(&block, costs, workers));
             let Some(run) = median(runs, |run| run.elapsed_ms.to_bits()) else {
                 unreachable!("there is at least one round")
             };

@@ -12,9 +12,10 @@
 //! values as before (which the executor then does not hold for a conflict); how many cores there
 //! are, and that memory gets slower when many use it, beyond the slow-down that was measured.
 
-use crate::{Dependency, DependencyGraph};
+use crate::{Dependency, DependencyGraph, graph::Writer};
+use heddle_evm::RecoveredTransaction;
 use heddle_parallel::{
-    TxIndex,
+    Location, TxIndex,
     scheduling::{BlockForecast, PATIENCE, Pace, Plan, Scheduler, Stretch, Task},
 };
 use serde::Serialize;
@@ -65,24 +66,35 @@ pub struct SimulatedRun {
     pub reexecutions: usize,
 }
 
+/// What a simulation knows of a block.
+#[derive(Debug, Clone, Copy)]
+pub struct SimulatedBlock<'a> {
+    /// Who depends on whom.
+    pub graph: &'a DependencyGraph,
+    /// What the executor knows beforehand.
+    pub forecast: &'a BlockForecast,
+    /// From these it learns what conflicts have in common. Without them it learns nothing.
+    pub transactions: &'a [RecoveredTransaction],
+}
+
 /// Simulates the block on so many workers (at least one). As in the executor, one of them begins
 /// alone if the forecast says that more cannot gain anything, and ends alone what turns out to be
 /// one chain.
 pub fn simulate(
-    graph: &DependencyGraph,
-    forecast: &BlockForecast,
+    block: &SimulatedBlock<'_>,
     costs: &SimulationCosts,
     workers: usize,
 ) -> SimulatedRun {
     let workers = workers.max(1);
-    let count = graph.transactions.len();
+    let forecast = block.forecast;
+    let count = block.graph.transactions.len();
     let mut done = Done::default();
     if workers == 1 || !forecast.can_gain() {
         let pace = (workers > 1).then(|| forecast.pace());
         done.go_on_alone(costs, count, pace);
     }
     if done.first < count {
-        Simulation::new(graph, forecast, costs, workers, done).run(&mut done);
+        Simulation::new(block, costs, workers, done).run(&mut done);
     }
     done.go_on_alone(costs, count, None);
     SimulatedRun {
@@ -195,7 +207,7 @@ impl Tx {
 struct Simulation<'a> {
     graph: &'a DependencyGraph,
     costs: &'a SimulationCosts,
-    scheduler: Scheduler,
+    scheduler: Scheduler<'a>,
     txs: Vec<Tx>,
     workers: Vec<Worker>,
     /// (time, order of creation, worker): each worker that does something has one.
@@ -208,13 +220,14 @@ struct Simulation<'a> {
 
 impl<'a> Simulation<'a> {
     fn new(
-        graph: &'a DependencyGraph,
-        forecast: &BlockForecast,
+        block: &SimulatedBlock<'a>,
         costs: &'a SimulationCosts,
         workers: usize,
         done: Done,
     ) -> Self {
+        let SimulatedBlock { graph, forecast, transactions } = *block;
         let scheduler = Scheduler::new(&Plan {
+            transactions,
             forecasts: &forecast.transactions,
             predecessors: &forecast.predecessors,
             first: TxIndex(done.first as u32),
@@ -315,13 +328,14 @@ impl<'a> Simulation<'a> {
                     return;
                 }
                 Some(Task::Run(tx)) => return self.begin(worker, tx),
-                Some(Task::Check(tx)) if self.is_stale(tx) => {
+                Some(Task::Check(tx)) => {
+                    let Some((location, writer)) = self.stale(tx) else {
+                        let until = self.now + self.costs.commit_ns;
+                        return self.does(worker, Activity::Checking(tx), until);
+                    };
+                    self.scheduler.conflict(tx, location, Some(writer));
                     self.conflict(tx);
                     return self.begin(worker, tx);
-                }
-                Some(Task::Check(tx)) => {
-                    let until = self.now + self.costs.commit_ns;
-                    return self.does(worker, Activity::Checking(tx), until);
                 }
                 Some(Task::Commit) if !self.commit_locked => {
                     let head = self.scheduler.executed_head();
@@ -371,7 +385,7 @@ impl<'a> Simulation<'a> {
                 let must_be_head = matches!(point, Point::Beneficiary);
                 let is_head = self.scheduler.head() == Some(tx);
                 if is_head && !run.at_head {
-                    run.at_head = !self.is_stale_until(tx, run.next);
+                    run.at_head = self.stale_until(tx, run.next).is_none();
                 }
                 if !run.at_head && (is_head || must_be_head) {
                     self.scheduler.wait_for_head(tx);
@@ -387,6 +401,9 @@ impl<'a> Simulation<'a> {
         self.txs[tx.as_usize()].version += 1;
         self.txs[tx.as_usize()].estimate = false;
         self.scheduler.published(worker);
+        let dependencies = &self.graph.transactions[tx.as_usize()].dependencies;
+        let depends_on = |location| dependencies.iter().any(|read| read.location == location);
+        self.scheduler.ran(tx, depends_on);
         if at_head && !self.commit_locked {
             self.commit_locked = true;
             let until = self.now + self.costs.commit_ns;
@@ -400,9 +417,9 @@ impl<'a> Simulation<'a> {
     fn commit(&mut self, worker: usize, head: Option<TxIndex>) {
         self.commit_locked = false;
         let Some(tx) = head else { return self.find_work(worker) };
-        if self.is_stale(tx) {
+        if let Some((location, writer)) = self.stale(tx) {
             self.scheduler.reclaim(tx);
-            let goes_on = self.scheduler.conflict_at_head(tx, worker);
+            let goes_on = self.scheduler.conflict_at_head(tx, location, Some(writer), worker);
             self.conflict(tx);
             if goes_on {
                 self.begin(worker, tx);
@@ -417,7 +434,6 @@ impl<'a> Simulation<'a> {
     fn conflict(&mut self, tx: TxIndex) {
         self.conflicts += 1;
         self.txs[tx.as_usize()].estimate = true;
-        self.scheduler.conflict(tx);
     }
 
     /// What a read finds: what those before it that have run have left there, or a value that is
@@ -442,17 +458,23 @@ impl<'a> Simulation<'a> {
         Ok(seen)
     }
 
-    fn is_stale(&self, tx: TxIndex) -> bool {
-        self.is_stale_until(tx, self.txs[tx.as_usize()].points.len())
+    /// The first of its reads that no longer holds, and whose write is to blame.
+    fn stale(&self, tx: TxIndex) -> Option<(Location, TxIndex)> {
+        self.stale_until(tx, self.txs[tx.as_usize()].points.len())
     }
 
-    /// Whether one of the reads before point `next` no longer holds.
-    fn is_stale_until(&self, tx: TxIndex, next: usize) -> bool {
+    /// The first of the reads before point `next` that no longer holds.
+    fn stale_until(&self, tx: TxIndex, next: usize) -> Option<(Location, TxIndex)> {
         let Tx { points, seen, .. } = &self.txs[tx.as_usize()];
-        points[..next].iter().any(|(_, point)| {
-            let Point::Dependency(index) = *point else { return false };
+        points[..next].iter().find_map(|(_, point)| {
+            let Point::Dependency(index) = *point else { return None };
             let dependency = &self.graph.transactions[tx.as_usize()].dependencies[index];
-            self.find(tx, dependency) != Ok(seen[index])
+            if self.find(tx, dependency) == Ok(seen[index]) {
+                return None;
+            }
+            let has_run = |writer: &Writer| self.txs[writer.tx.as_usize()].version > 0;
+            let writer = self.graph.writers_before(dependency, tx).find(has_run);
+            Some((dependency.location, writer.map_or(dependency.writer, |writer| writer.tx)))
         })
     }
 }
@@ -465,7 +487,7 @@ mod tests {
         record::{RecordedRead, RecordedTransaction},
     };
     use alloy_primitives::Address;
-    use heddle_parallel::{Location, scheduling::Forecast};
+    use heddle_parallel::scheduling::Forecast;
 
     const ALONE: Described<'_> = (1, &[], &[]);
     const CHAINED: Described<'_> = (1, &[1], &[1]);
@@ -474,6 +496,15 @@ mod tests {
     fn costs(run_ms: &[u64]) -> SimulationCosts {
         let run_ns = run_ms.iter().map(|ms| ms * MS).collect();
         SimulationCosts { run_ns, slowdown: 1.0, ..Default::default() }
+    }
+
+    fn simulate(
+        graph: &DependencyGraph,
+        forecast: &BlockForecast,
+        costs: &SimulationCosts,
+        workers: usize,
+    ) -> SimulatedRun {
+        super::simulate(&SimulatedBlock { graph, forecast, transactions: &[] }, costs, workers)
     }
 
     /// Transactions so heavy that each is a stretch of its own, each by another sender.

@@ -1,0 +1,306 @@
+//! What a block's own conflicts say about the transactions that are still to run.
+//!
+//! Who fights over a location has something in common that can be seen before it runs: all call
+//! one contract, and in their call data there is a pool, a proposal, a holder. The first conflict
+//! over a location makes a *rule*: transactions that have all of what its writer and its reader
+//! have in common will touch that location too, and each is made to wait for the one before. A
+//! further conflict there takes from the rule what the new reader does not have; transactions that
+//! follow a rule and do not touch its location refute it. Whatever a rule says, it costs or saves
+//! time only.
+
+use crate::{
+    location::{Location, TxIndex},
+    sync::{AtomicBool, Mutex, Ordering},
+};
+use alloy_consensus::Transaction as _;
+use alloy_primitives::map::{Entry, HashMap};
+use heddle_evm::RecoveredTransaction;
+use smallvec::SmallVec;
+
+/// Words of call data that are looked at: the arguments of nearly all functions, with a path of
+/// some tokens.
+const WORDS_MAX: usize = 12;
+/// Locations for which there are rules at once.
+const RULES_MAX: usize = 512;
+/// Rules that are found by one word. More would make handing out transactions slow; who has to be
+/// found by a word that all have in common is not worth that.
+const RULES_A_WORD_MAX: usize = 8;
+/// Rules that a transaction is made to wait for.
+pub(crate) const LINKS_MAX: usize = 2;
+/// Transactions that have followed a rule when it is judged: by whether at least half of them have
+/// touched its location.
+const TRIALS: u8 = 16;
+/// Work of transactions that follow a rule, in units of a plain payment, after which it is asked
+/// whether nearly all transactions do.
+const CHAIN_WORK_MIN: u64 = 512;
+/// Share of the work, in percent, from which on the block is one chain, which waiting for each
+/// other makes slower: then there is no rule, and conflicts say so.
+const CHAIN_PERCENT_MAX: u64 = 60;
+
+/// What can be seen of a call before it runs: fingerprints of the contract, the function, the
+/// sender and the words of its call data. An attacker can make them collide, which costs time.
+type Traits = SmallVec<[u64; WORDS_MAX + 3]>;
+
+/// A rule that a transaction follows, and the one before it that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) rule: u16,
+    pub(crate) predecessor: TxIndex,
+    /// Whether it is to be told what came of it.
+    pub(crate) on_trial: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Followed,
+    /// Another rule says the same.
+    Covered,
+    /// It was wrong, or it makes the block one chain.
+    Dropped,
+}
+
+#[derive(Debug)]
+struct Rule {
+    location: Location,
+    /// What its transactions have in common; the first is the contract.
+    common: Traits,
+    /// By which of them it is found.
+    key: u64,
+    /// The last transaction that follows it.
+    last: TxIndex,
+    standing: Standing,
+    touched: u8,
+    missed: u8,
+    /// Work of the transactions that follow it, and of all that were handed out when it was made.
+    work: u64,
+    work_before: u64,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    all: Vec<Rule>,
+    by_location: HashMap<Location, u16>,
+    by_word: HashMap<u64, SmallVec<[u16; 2]>>,
+    /// Work of all transactions that were handed out since there are rules.
+    work: u64,
+}
+
+/// The rules of one block.
+#[derive(Debug)]
+pub(crate) struct Learner<'b> {
+    transactions: &'b [RecoveredTransaction],
+    /// Whether there are any.
+    has_rules: AtomicBool,
+    /// Held for a few transactions at a time, never while the EVM runs.
+    rules: Mutex<Rules>,
+}
+
+impl<'b> Learner<'b> {
+    /// Without any. It learns nothing about transactions that are not among these.
+    pub(crate) fn new(transactions: &'b [RecoveredTransaction]) -> Self {
+        Self { transactions, has_rules: AtomicBool::new(false), rules: Mutex::default() }
+    }
+
+    /// Whether transactions are to be handed out by [`Self::hand_out`]. Nothing depends on when
+    /// that is seen.
+    pub(crate) fn has_rules(&self) -> bool {
+        self.has_rules.load(Ordering::Relaxed)
+    }
+
+    /// `reader` had read at `location` what `writer` has changed; `linked` are the rules that it
+    /// followed. Whether that is one of the conflicts which a rule keeps from coming again.
+    pub(crate) fn conflict(
+        &self,
+        location: Location,
+        writer: TxIndex,
+        reader: TxIndex,
+        linked: impl Fn(u16) -> bool,
+    ) -> bool {
+        let Some(common) = self.in_common(writer, reader) else { return false };
+        let mut rules = self.rules.lock();
+        let rules = &mut *rules;
+        let count = rules.all.len();
+        match rules.by_location.entry(location) {
+            Entry::Vacant(_) if count == RULES_MAX => false,
+            Entry::Vacant(entry) => {
+                entry.insert(count as u16);
+                rules.all.push(Rule {
+                    location,
+                    key: common[0],
+                    common,
+                    last: reader,
+                    standing: Standing::Followed,
+                    touched: 0,
+                    missed: 0,
+                    work: 0,
+                    work_before: rules.work,
+                });
+                rules.file(count as u16);
+                self.has_rules.store(true, Ordering::Relaxed);
+                false
+            }
+            Entry::Occupied(entry) => {
+                let number = *entry.get();
+                let rule = &mut rules.all[usize::from(number)];
+                rule.last = rule.last.max(reader);
+                if rule.standing == Standing::Dropped {
+                    return false;
+                }
+                let before = rule.common.len();
+                rule.common.retain(|word| common.contains(word));
+                if rule.common.len() < before {
+                    rules.unfile(number);
+                    rules.file(number);
+                    return true;
+                }
+                !linked(number)
+            }
+        }
+    }
+
+    /// Takes the transactions that `take` gives, in order, each with its work, and says for whom
+    /// they have to wait.
+    pub(crate) fn hand_out(
+        &self,
+        take: impl FnOnce() -> std::ops::Range<usize>,
+        work: impl Fn(usize) -> u8,
+        mut link: impl FnMut(usize, &[Link]),
+    ) -> std::ops::Range<usize> {
+        let mut rules = self.rules.lock();
+        let taken = take();
+        for index in taken.clone() {
+            let work = u64::from(work(index));
+            rules.work += work;
+            let Some(traits) = self.transactions.get(index).and_then(traits) else { continue };
+            let links = rules.follow(TxIndex(index as u32), &traits, work);
+            if !links.is_empty() {
+                link(index, &links);
+            }
+        }
+        taken
+    }
+
+    /// A transaction that follows a rule has run; `touched` says whether it touched a location.
+    pub(crate) fn tried(&self, rule: u16, touched: impl FnOnce(Location) -> bool) {
+        let mut rules = self.rules.lock();
+        let Some(tried) = rules.all.get_mut(usize::from(rule)) else { return };
+        if touched(tried.location) {
+            tried.touched += 1;
+        } else {
+            tried.missed += 1;
+        }
+        if tried.touched + tried.missed >= TRIALS && tried.missed > tried.touched {
+            rules.drop_rule(rule);
+        }
+    }
+
+    fn in_common(&self, writer: TxIndex, reader: TxIndex) -> Option<Traits> {
+        let of = |tx: TxIndex| self.transactions.get(tx.as_usize()).and_then(traits);
+        let (writer, reader) = (of(writer)?, of(reader)?);
+        // Without the contract in common, the rest is as likely as not to mean nothing.
+        (writer[0] == reader[0])
+            .then(|| writer.into_iter().filter(|word| reader.contains(word)).collect())
+    }
+}
+
+impl Rules {
+    /// Lets a rule be found by the word that it has in common with the fewest others.
+    fn file(&mut self, number: u16) {
+        let rule = &self.all[usize::from(number)];
+        let others = |word: &u64| self.by_word.get(word).map_or(0, |rules| rules.len());
+        let same = |other: &u16| self.all[usize::from(*other)].common == rule.common;
+        // Of several, one of the last: call data says more than contract and function.
+        let Some(key) = rule.common.iter().rev().min_by_key(|word| others(word)).copied() else {
+            return;
+        };
+        let covered =
+            rule.common.iter().filter_map(|word| self.by_word.get(word)).flatten().any(same);
+        let standing = if covered {
+            Standing::Covered
+        } else if others(&key) == RULES_A_WORD_MAX {
+            Standing::Dropped
+        } else {
+            self.by_word.entry(key).or_default().push(number);
+            Standing::Followed
+        };
+        let rule = &mut self.all[usize::from(number)];
+        (rule.key, rule.standing) = (key, standing);
+    }
+
+    fn unfile(&mut self, number: u16) {
+        if let Some(rules) = self.by_word.get_mut(&self.all[usize::from(number)].key) {
+            rules.retain(|other| *other != number);
+        }
+    }
+
+    fn drop_rule(&mut self, number: u16) {
+        self.unfile(number);
+        self.all[usize::from(number)].standing = Standing::Dropped;
+    }
+
+    /// The rules that `tx` follows, those first whose last transaction came last.
+    fn follow(&mut self, tx: TxIndex, traits: &Traits, work: u64) -> SmallVec<[Link; LINKS_MAX]> {
+        let mut links = SmallVec::<[Link; LINKS_MAX]>::new();
+        let mut chains = SmallVec::<[u16; 1]>::new();
+        for word in traits {
+            let Some(found) = self.by_word.get(word) else { continue };
+            for number in found {
+                let rule = &mut self.all[usize::from(*number)];
+                if rule.last >= tx || !rule.common.iter().all(|word| traits.contains(word)) {
+                    continue;
+                }
+                rule.work += work;
+                let all = self.work - rule.work_before;
+                if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
+                    chains.push(*number);
+                    continue;
+                }
+                let predecessor = std::mem::replace(&mut rule.last, tx);
+                let on_trial = rule.touched + rule.missed < TRIALS;
+                let link = Link { rule: *number, predecessor, on_trial };
+                let place = links.iter().position(|other| other.predecessor < predecessor);
+                links.insert(place.unwrap_or(links.len()), link);
+                links.truncate(LINKS_MAX);
+            }
+        }
+        for chain in chains {
+            self.drop_rule(chain);
+        }
+        links
+    }
+}
+
+/// Those of a call; `None` for a transaction that is none. The first is the contract's.
+fn traits(tx: &RecoveredTransaction) -> Option<Traits> {
+    let (target, input) = (tx.to()?, tx.input());
+    if input.is_empty() {
+        return None;
+    }
+    let mut traits = Traits::new();
+    // The contract and the function are told from words of call data, a sender is not.
+    traits.push(fingerprint(target.as_slice(), 1));
+    let (function, words) = input.split_at(input.len().min(4));
+    traits.push(fingerprint(function, 2));
+    traits.push(fingerprint(tx.signer_ref().into_word().as_slice(), 0));
+    for (place, word) in words.chunks_exact(32).take(WORDS_MAX).enumerate() {
+        // Accounts and hashes mean the same wherever they are (two tokens of a pool, in either
+        // order), numbers do not.
+        let is_number = word[..24] == [0; 24];
+        let word = fingerprint(word, if is_number { 3 + place as u64 } else { 0 });
+        if !traits.contains(&word) {
+            traits.push(word);
+        }
+    }
+    Some(traits)
+}
+
+/// Of at most 32 bytes.
+fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
+    /// The golden ratio, as multiplicative hashes use it.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    bytes.chunks(8).fold(seed, |hash, chunk| {
+        let mut limb = [0; 8];
+        limb[..chunk.len()].copy_from_slice(chunk);
+        (hash.rotate_left(23) ^ u64::from_le_bytes(limb)).wrapping_mul(FACTOR)
+    })
+}
