@@ -50,6 +50,17 @@ pub(crate) struct Link {
     pub(crate) on_trial: bool,
 }
 
+/// What a conflict says about those to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surprise {
+    /// There may be many like it.
+    New,
+    /// A rule is there against more of them.
+    Once,
+    /// It follows a rule that came too late for one before it, which ran on a stale value.
+    Late,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Followed,
@@ -71,6 +82,9 @@ struct Rule {
     standing: Standing,
     touched: u8,
     missed: u8,
+    /// Conflicts there that were held against it less than those without a rule. There is an end
+    /// to that.
+    excused: u8,
     /// Work of the transactions that follow it, and of all that were handed out when it was made.
     work: u64,
     work_before: u64,
@@ -108,20 +122,20 @@ impl<'b> Learner<'b> {
     }
 
     /// `reader` had read at `location` what `writer` has changed; `linked` are the rules that it
-    /// followed. Whether that is one of the conflicts which a rule keeps from coming again.
+    /// followed.
     pub(crate) fn conflict(
         &self,
         location: Location,
         writer: TxIndex,
         reader: TxIndex,
         linked: impl Fn(u16) -> bool,
-    ) -> bool {
-        let Some(common) = self.in_common(writer, reader) else { return false };
+    ) -> Surprise {
+        let Some(common) = self.in_common(writer, reader) else { return Surprise::New };
         let mut rules = self.rules.lock();
         let rules = &mut *rules;
         let count = rules.all.len();
         match rules.by_location.entry(location) {
-            Entry::Vacant(_) if count == RULES_MAX => false,
+            Entry::Vacant(_) if count == RULES_MAX => Surprise::New,
             Entry::Vacant(entry) => {
                 entry.insert(count as u16);
                 rules.all.push(Rule {
@@ -132,28 +146,36 @@ impl<'b> Learner<'b> {
                     standing: Standing::Followed,
                     touched: 0,
                     missed: 0,
+                    excused: 0,
                     work: 0,
                     work_before: rules.work,
                 });
                 rules.file(count as u16);
                 self.has_rules.store(true, Ordering::Relaxed);
-                false
+                Surprise::New
             }
             Entry::Occupied(entry) => {
                 let number = *entry.get();
                 let rule = &mut rules.all[usize::from(number)];
                 rule.last = rule.last.max(reader);
                 if rule.standing == Standing::Dropped {
-                    return false;
+                    return Surprise::New;
                 }
                 let before = rule.common.len();
                 rule.common.retain(|word| common.contains(word));
                 if rule.common.len() < before {
                     rules.unfile(number);
                     rules.file(number);
-                    return true;
+                    return Surprise::Once;
                 }
-                !linked(number)
+                rule.excused = rule.excused.saturating_add(1);
+                if rule.excused == u8::MAX {
+                    Surprise::New
+                } else if rule.standing == Standing::Covered || linked(number) {
+                    Surprise::Late
+                } else {
+                    Surprise::Once
+                }
             }
         }
     }
@@ -184,12 +206,16 @@ impl<'b> Learner<'b> {
     pub(crate) fn tried(&self, rule: u16, touched: impl FnOnce(Location) -> bool) {
         let mut rules = self.rules.lock();
         let Some(tried) = rules.all.get_mut(usize::from(rule)) else { return };
+        // More may have been on their way than it takes.
+        if tried.touched + tried.missed == TRIALS {
+            return;
+        }
         if touched(tried.location) {
             tried.touched += 1;
         } else {
             tried.missed += 1;
         }
-        if tried.touched + tried.missed >= TRIALS && tried.missed > tried.touched {
+        if tried.touched + tried.missed == TRIALS && tried.missed > tried.touched {
             rules.drop_rule(rule);
         }
     }
@@ -303,4 +329,117 @@ fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
         limb[..chunk.len()].copy_from_slice(chunk);
         (hash.rotate_left(23) ^ u64::from_le_bytes(limb)).wrapping_mul(FACTOR)
     })
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+    use alloy_consensus::{SignableTransaction, TxEip1559, transaction::Recovered};
+    use alloy_primitives::{Address, Signature, U256};
+
+    const HOT: Location = Location::Slot(Address::ZERO, U256::ZERO);
+    const COLD: Location = Location::Account(Address::ZERO);
+
+    /// A call with such words as arguments, from a sender of its own.
+    fn call(index: usize, contract: u8, words: &[U256]) -> RecoveredTransaction {
+        let mut input = vec![1, 2, 3, 4];
+        input.extend(words.iter().flat_map(|word| word.to_be_bytes::<32>()));
+        let to = Address::repeat_byte(contract).into();
+        let tx = TxEip1559 { to, input: input.into(), ..Default::default() };
+        let signed = tx.into_signed(Signature::test_signature());
+        let sender = Address::with_last_byte(index as u8).into_word();
+        Recovered::new_unchecked(signed.into(), Address::from_word(!sender))
+    }
+
+    fn number(number: u64) -> U256 {
+        U256::from(number)
+    }
+
+    fn token(number: u64) -> U256 {
+        U256::from(1) << 150 | U256::from(number)
+    }
+
+    /// What each transaction has to wait for when the rest of the block is handed out.
+    fn hand_out(learner: &Learner<'_>, from: usize) -> Vec<Option<u32>> {
+        let mut predecessors = vec![None; learner.transactions.len()];
+        learner.hand_out(
+            || from..learner.transactions.len(),
+            |_| 4,
+            |index, links| predecessors[index] = Some(links[0].predecessor.0),
+        );
+        predecessors
+    }
+
+    fn conflict(learner: &Learner<'_>, writer: u32, reader: u32) -> Surprise {
+        learner.conflict(HOT, TxIndex(writer), TxIndex(reader), |_| false)
+    }
+
+    #[test]
+    fn who_shares_what_a_conflict_s_two_share_waits_for_the_one_before() {
+        let swap = |index, a, b| call(index, 7, &[number(index as u64), token(a), token(b)]);
+        let mut block: Vec<_> =
+            [(1, 2), (2, 1), (3, 4), (1, 2), (2, 1), (4, 3)].into_iter().enumerate().collect();
+        block.push((6, (1, 2)));
+        let mut block: Vec<_> = block.into_iter().map(|(i, (a, b))| swap(i, a, b)).collect();
+        // The same words for another contract.
+        block.push(call(7, 8, &[number(7), token(1), token(2)]));
+        let learner = Learner::new(&block);
+        assert!(!learner.has_rules());
+        assert_eq!(conflict(&learner, 0, 1), Surprise::New);
+        assert!(learner.has_rules());
+        let expected = [None, None, None, Some(1), Some(3), None, Some(4), None];
+        assert_eq!(hand_out(&learner, 2), expected);
+    }
+
+    #[test]
+    fn what_a_further_reader_does_not_have_is_no_part_of_the_rule() {
+        let vote =
+            |index: usize, proposal, support| call(index, 7, &[number(proposal), number(support)]);
+        let votes = [(1, 2), (1, 2), (2, 1), (1, 0), (2, 2), (1, 1)];
+        let block: Vec<_> = votes.iter().enumerate().map(|(i, (p, s))| vote(i, *p, *s)).collect();
+        let learner = Learner::new(&block);
+        conflict(&learner, 0, 1);
+        assert_eq!(hand_out(&learner, 2), [None; 6], "no other vote has both");
+        assert_eq!(conflict(&learner, 1, 3), Surprise::Once, "the rule is made wider");
+        assert_eq!(hand_out(&learner, 4), [None, None, None, None, None, Some(3)]);
+    }
+
+    #[test]
+    fn a_rule_whose_transactions_do_not_touch_its_location_is_dropped() {
+        let block: Vec<_> = (0..8).map(|index| call(index, 7, &[])).collect();
+        let learner = Learner::new(&block);
+        conflict(&learner, 0, 1);
+        for _ in 0..TRIALS {
+            assert_ne!(hand_out(&learner, 2)[2..], [None; 6]);
+            learner.rules.lock().all[0].last = TxIndex(1);
+            learner.tried(0, |location| location == COLD);
+        }
+        assert_eq!(hand_out(&learner, 2), [None; 8]);
+        assert_eq!(conflict(&learner, 6, 7), Surprise::New, "and conflicts there count again");
+    }
+
+    #[test]
+    fn where_nearly_all_follow_one_rule_there_is_none() {
+        let count = 2 * CHAIN_WORK_MIN as usize / 4;
+        let block: Vec<_> = (0..count).map(|index| call(index, 7, &[])).collect();
+        let learner = Learner::new(&block);
+        conflict(&learner, 0, 1);
+        let predecessors = hand_out(&learner, 2);
+        let linked = predecessors.iter().flatten().count();
+        assert_eq!(linked as u64, CHAIN_WORK_MIN / 4 - 1);
+        assert_eq!(conflict(&learner, 200, 201), Surprise::New);
+    }
+
+    #[test]
+    fn nothing_is_learned_from_payments_and_unknown_transactions() {
+        let mut block = vec![call(0, 7, &[]), call(1, 7, &[])];
+        let to = Address::repeat_byte(7).into();
+        let payment = TxEip1559 { to, ..Default::default() };
+        let payment = payment.into_signed(Signature::test_signature()).into();
+        block.push(Recovered::new_unchecked(payment, Address::ZERO));
+        let learner = Learner::new(&block);
+        assert_eq!(conflict(&learner, 0, 2), Surprise::New);
+        assert_eq!(conflict(&learner, 0, 9), Surprise::New);
+        assert!(!learner.has_rules());
+    }
 }

@@ -32,7 +32,7 @@
 //! stale and run them again early.
 
 use crate::{
-    learner::{LINKS_MAX, Learner, Link},
+    learner::{LINKS_MAX, Learner, Link, Surprise},
     location::{Location, TxIndex},
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
@@ -43,6 +43,11 @@ use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
 /// probably go stale once more before their turn.
 const LOOKAHEAD_MAX: usize = 64;
+
+/// How far ahead of the head transactions are handed out where those before them conflict: so far
+/// at least, and so far for each worker.
+const AHEAD_MIN: usize = 256;
+const AHEAD_A_WORKER: usize = 64;
 
 /// Work in a stretch, in units of a plain payment.
 const STRETCH_WORK: u32 = 48;
@@ -201,6 +206,8 @@ const CARE: usize = 64;
 /// the memory and the caches. A conflict counts this much against running ahead, a transaction
 /// that ran ahead and could be committed counts one for it.
 const CONFLICT_COST: u32 = 4;
+/// As [`CONFLICT_COST`], of one that follows from others which will not come again.
+const LATE_CONFLICT_COST: u32 = 1;
 /// Count from which on running ahead does not pay: below one conflict in some four transactions.
 const COST_MAX: u32 = 24;
 /// Transactions for which one worker goes on alone at first; twice as many each time after, because
@@ -332,11 +339,16 @@ impl<'b> Scheduler<'b> {
     }
 
     /// Takes down that what `tx` had read at `location` has gone stale, and who wrote it since, if
-    /// anybody did. Whether that is nothing that will come again.
-    pub fn conflict(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) -> bool {
+    /// anybody did. Gives how much that counts against running ahead.
+    pub fn conflict(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) -> u32 {
         self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
         let linked = |rule| self.learned(tx).any(|link| link.rule == rule);
-        writer.is_some_and(|writer| self.learner.conflict(location, writer, tx, linked))
+        let surprise = writer.map(|writer| self.learner.conflict(location, writer, tx, linked));
+        match surprise {
+            None | Some(Surprise::New) => CONFLICT_COST,
+            Some(Surprise::Late) => LATE_CONFLICT_COST,
+            Some(Surprise::Once) => 0,
+        }
     }
 
     /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
@@ -348,11 +360,7 @@ impl<'b> Scheduler<'b> {
         writer: Option<TxIndex>,
         worker: usize,
     ) -> bool {
-        let known = self.conflict(tx, location, writer);
-        if known && self.patience > 0 {
-            return true;
-        }
-        let cost = self.cost.load(Ordering::Relaxed) + CONFLICT_COST;
+        let cost = self.cost.load(Ordering::Relaxed) + self.conflict(tx, location, writer);
         if cost < COST_MAX && self.patience > 0 {
             self.cost.store(cost, Ordering::Relaxed);
             return true;
@@ -441,6 +449,12 @@ impl<'b> Scheduler<'b> {
                     place.set(link);
                 }
             };
+            // What is handed out before a rule is made does not follow it, so not all at once.
+            let fresh = self.fresh.load(Ordering::Relaxed);
+            let ahead = fresh.saturating_sub(self.committed_below().as_usize());
+            if ahead >= AHEAD_MIN.max(AHEAD_A_WORKER * self.changes.len()) {
+                return false;
+            }
             self.learner.hand_out(|| self.take_fresh(), work, link)
         } else {
             self.take_fresh()
