@@ -25,6 +25,8 @@ const RULES_MAX: usize = 512;
 /// Rules that are found by one word. More would make handing out transactions slow; who has to be
 /// found by a word that all have in common is not worth that.
 const RULES_A_WORD_MAX: usize = 8;
+/// Rules that a transaction is held against. To be found by more is nothing that happens by itself.
+const RULES_A_TRANSACTION_MAX: usize = 16;
 /// Rules that a transaction is made to wait for.
 pub(crate) const LINKS_MAX: usize = 2;
 /// Transactions that have followed a rule when it is judged: by whether at least half of them have
@@ -268,26 +270,24 @@ impl Rules {
     fn follow(&mut self, tx: TxIndex, traits: &Traits, work: u64) -> SmallVec<[Link; LINKS_MAX]> {
         let mut links = SmallVec::<[Link; LINKS_MAX]>::new();
         let mut chains = SmallVec::<[u16; 1]>::new();
-        for word in traits {
-            let Some(found) = self.by_word.get(word) else { continue };
-            for number in found {
-                let rule = &mut self.all[usize::from(*number)];
-                if rule.last >= tx || !rule.common.iter().all(|word| traits.contains(word)) {
-                    continue;
-                }
-                rule.work += work;
-                let all = self.work - rule.work_before;
-                if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
-                    chains.push(*number);
-                    continue;
-                }
-                let predecessor = std::mem::replace(&mut rule.last, tx);
-                let on_trial = rule.touched + rule.missed < TRIALS;
-                let link = Link { rule: *number, predecessor, on_trial };
-                let place = links.iter().position(|other| other.predecessor < predecessor);
-                links.insert(place.unwrap_or(links.len()), link);
-                links.truncate(LINKS_MAX);
+        let found = traits.iter().filter_map(|word| self.by_word.get(word)).flatten();
+        for number in found.take(RULES_A_TRANSACTION_MAX) {
+            let rule = &mut self.all[usize::from(*number)];
+            if rule.last >= tx || !rule.common.iter().all(|word| traits.contains(word)) {
+                continue;
             }
+            rule.work += work;
+            let all = self.work - rule.work_before;
+            if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
+                chains.push(*number);
+                continue;
+            }
+            let predecessor = std::mem::replace(&mut rule.last, tx);
+            let on_trial = rule.touched + rule.missed < TRIALS;
+            let link = Link { rule: *number, predecessor, on_trial };
+            let place = links.iter().position(|other| other.predecessor < predecessor);
+            links.insert(place.unwrap_or(links.len()), link);
+            links.truncate(LINKS_MAX);
         }
         for chain in chains {
             self.drop_rule(chain);
