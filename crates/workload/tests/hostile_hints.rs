@@ -15,7 +15,7 @@ const TIMES_MAX: f64 = 1.3;
 /// Runs of which the fastest counts, and measurements of which the best does: a busy machine can
 /// make anything slow once, and what is really slow is slow every time.
 const RUNS: usize = 3;
-const ATTEMPTS: usize = 20;
+const ATTEMPTS: usize = 60;
 
 fn location(number: usize) -> Location {
     Location::Slot(Address::with_last_byte(7), U256::from(number))
