@@ -77,6 +77,12 @@ pub enum ReplayError {
     /// A node cannot be read.
     #[error(transparent)]
     Node(#[from] RemoteError),
+    /// The address of a node is none.
+    #[error("--rpc: {reason}")]
+    Address {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A node does not know a block.
     #[error("{node} has no block {number}; its newest is {newest}")]
     NoBlock {

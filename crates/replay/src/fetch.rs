@@ -97,7 +97,8 @@ impl BundleFetcher {
     /// # Errors
     /// If the node does not answer, or nobody knows the rules of its chain.
     pub async fn connect(url: &str, given: Option<ChainSpec>) -> Result<Self, ReplayError> {
-        let client = NodeClient::new(url, Patience::TRACES)?;
+        let address = |error: RemoteError| ReplayError::Address { reason: error.to_string() };
+        let client = NodeClient::new(url, Patience::TRACES).map_err(address)?;
         let chain_id: U64 = client.call(Call::new("eth_chainId", [])).await?;
         let chain_id = chain_id.to::<u64>();
         let known = given.into_iter().chain([ChainSpec::mainnet(), ChainSpec::dev()]);
