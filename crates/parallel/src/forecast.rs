@@ -82,7 +82,7 @@ const GAS_PER_WORK: u64 = 5_000;
 const WORK_ALONE_MAX: u64 = 512;
 /// Share of the work, in percent, that one chain may have where more workers than one are to gain
 /// anything.
-const CHAIN_PERCENT_MAX: u64 = 60;
+pub(crate) const CHAIN_PERCENT_MAX: u64 = 60;
 /// Work of calls for each payment from which on all workers gain: two of them together take as long
 /// for a payment, with its versions, as one takes in place.
 const CALL_WORK_PER_PAYMENT_MIN: u64 = 2;

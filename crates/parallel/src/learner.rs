@@ -9,6 +9,7 @@
 //! time only.
 
 use crate::{
+    forecast::CHAIN_PERCENT_MAX,
     location::{Location, TxIndex},
     sync::{AtomicBool, Mutex, Ordering},
 };
@@ -35,9 +36,6 @@ const TRIALS: u8 = 16;
 /// Work of transactions that follow a rule, in units of a plain payment, after which it is asked
 /// whether nearly all transactions do.
 const CHAIN_WORK_MIN: u64 = 512;
-/// Share of the work, in percent, from which on the block is one chain, which waiting for each
-/// other makes slower: then there is no rule, and conflicts say so.
-const CHAIN_PERCENT_MAX: u64 = 60;
 
 /// What can be seen of a call before it runs: fingerprints of the contract, the function, the
 /// sender and the words of its call data. An attacker can make them collide, which costs time.
@@ -278,6 +276,8 @@ impl Rules {
             }
             rule.work += work;
             let all = self.work - rule.work_before;
+            // A block that is one chain gets slower by waiting for each other; without the rule,
+            // conflicts say so.
             if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
                 chains.push(*number);
                 continue;
