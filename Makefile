@@ -33,13 +33,13 @@ test-model: ## Model-checks the parallel executor's scheduler and memory
 stress: ## Runs 100,000 small adversarial blocks with threads held up at random: make stress [BLOCKS=N]
 	HEDDLE_GAUNTLET_BLOCKS=$(or $(BLOCKS),100000) $(CARGO) test --locked -p heddle-parallel --features delays --test gauntlet -- --nocapture
 
-test-clients: clients ## Runs cast, forge, ethers, viem and MetaMask against a node, and looks at reports in Chromium
+test-clients: clients ## Runs cast, forge, Hardhat, ethers, viem and MetaMask against a node, and looks at reports in Chromium
 	$(CARGO) build --locked --bin heddle
 	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
 
 clients: tests/node_modules/.package-lock.json
 
-tests/node_modules/.package-lock.json: tests/package.json tests/package-lock.json
+tests/node_modules/.package-lock.json: tests/package.json tests/package-lock.json tests/hardhat/package-lock.json
 	npm ci --prefix tests --no-audit --no-fund
 
 conformance: ## Runs all Ethereum blockchain tests below DIR (a directory or .tar.zst) through the import path

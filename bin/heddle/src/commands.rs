@@ -6,26 +6,26 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use heddle_node::{
-    Apis, ChainSource, DevAccount, DevChain, DurabilityPolicy, Node, NodeConfig, NodeError,
-    RpcConfig, STOP_TIME_MAX, has_dump, init_datadir, open_store, workers_by_default,
+    Apis, ChainSource, DevAccount, DevChain, DurabilityPolicy, LogSwitch, Node, NodeConfig,
+    NodeError, RpcConfig, STOP_TIME_MAX, has_dump, init_datadir, open_store, workers_by_default,
 };
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// `heddle node`
-pub(crate) fn node(args: args::Node) -> anyhow::Result<()> {
+pub(crate) fn node(args: args::Node, log_switch: LogSwitch) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("heddle-rpc")
         .build()
         .context("cannot start the runtime")?
-        .block_on(run_node(args))
+        .block_on(run_node(args, log_switch))
 }
 
-async fn run_node(args: args::Node) -> anyhow::Result<()> {
+async fn run_node(args: args::Node, log_switch: LogSwitch) -> anyhow::Result<()> {
     let dev_chain = dev_chain(&args);
     let accounts = if args.dev { dev_chain.accounts()? } else { Vec::new() };
     let datadir = args.datadir.clone();
@@ -33,7 +33,7 @@ async fn run_node(args: args::Node) -> anyhow::Result<()> {
     let dumps = Dumps::wanted(&args)?;
     // Before the node is there, so that a signal during start-up is not lost.
     let stop = StopSignals::install()?;
-    let node = Node::start(config(args, &dev_chain, &accounts)?).await?;
+    let node = Node::start(config(args, &dev_chain, &accounts, log_switch)?).await?;
     Banner {
         node: &node,
         accounts: &accounts,
@@ -112,13 +112,25 @@ fn dev_chain(args: &args::Node) -> DevChain {
         accounts: args.accounts.unwrap_or(usual.accounts),
         balance_ether: args.balance.unwrap_or(usual.balance_ether),
         chain_id: args.chain_id.unwrap_or(usual.chain_id),
+        timestamp: args.timestamp.unwrap_or_else(|| genesis_time(args)),
     }
+}
+
+/// Contracts that are to be opened in a year, counted from the newest block, want that block to be of today. A chain on
+/// disk has the same genesis at every start, the one that other commands find in `genesis/dev.json`.
+fn genesis_time(args: &args::Node) -> u64 {
+    if args.datadir.is_some() {
+        return 0;
+    }
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since_1970.map_or(0, |since| since.as_secs())
 }
 
 fn config(
     args: args::Node,
     dev_chain: &DevChain,
     accounts: &[DevAccount],
+    log_switch: LogSwitch,
 ) -> Result<NodeConfig, NodeError> {
     let chain = match (&args.genesis, &args.datadir) {
         _ if args.dev => dev_chain.source(accounts)?,
@@ -154,6 +166,8 @@ fn config(
                 cors: args.http_cors,
                 hosts: args.http_hosts,
                 fork: args.fork.defaults(),
+                client_version: args.client_version,
+                log_switch: Some(log_switch),
                 ..RpcConfig::default()
             },
             args.datadir.as_deref(),

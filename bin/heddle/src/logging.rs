@@ -2,10 +2,13 @@
 
 use crate::args::{LogFormat, Logging};
 use anyhow::Context;
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use heddle_node::LogSwitch;
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::dynamic_filter_fn, fmt, prelude::*};
 
-/// Starts logging; RUST_LOG, where set, says what is logged.
-pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
+/// Starts logging; RUST_LOG, where set, says what is logged. The switch, while it is off, lets only warnings and errors
+/// through.
+pub(crate) fn start(logging: &Logging) -> anyhow::Result<LogSwitch> {
     let default = match logging.verbose {
         0 => "warn,heddle=info,heddle_builder=info,heddle_node=info,heddle_store=warn",
         1 => "info",
@@ -19,13 +22,20 @@ pub(crate) fn start(logging: &Logging) -> anyhow::Result<()> {
     let colour = std::env::var_os("NO_COLOR").is_none()
         && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let registry = tracing_subscriber::registry().with(filter);
+    let switch = LogSwitch::default();
+    let seen = switch.clone();
+    let switched = dynamic_filter_fn(move |event, _| *event.level() <= Level::WARN || seen.is_on());
     match logging.format {
-        LogFormat::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false))
-            .try_init(),
+        LogFormat::Text => {
+            let layer =
+                fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+            registry.with(layer.with_filter(switched)).try_init()
+        }
         LogFormat::Json => {
-            registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init()
+            let layer = fmt::layer().json().with_writer(std::io::stderr);
+            registry.with(layer.with_filter(switched)).try_init()
         }
     }
-    .context("logging does not start")
+    .context("logging does not start")?;
+    Ok(switch)
 }

@@ -23,12 +23,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// 0 done, 1 failed or not verified, 2 wrong usage (clap's own).
 fn main() -> ExitCode {
     let args = args::Heddle::parse();
-    if let Err(error) = logging::start(&args.logging) {
-        eprintln!("heddle: {}", told(&error));
-        return ExitCode::from(2);
-    }
+    let log_switch = match logging::start(&args.logging) {
+        Ok(switch) => switch,
+        Err(error) => {
+            eprintln!("heddle: {}", told(&error));
+            return ExitCode::from(2);
+        }
+    };
     let result = match args.command {
-        args::Command::Node(node) => commands::node(*node),
+        args::Command::Node(node) => commands::node(*node, log_switch),
         args::Command::Init(init) => commands::init(&init),
         args::Command::Db(db) => commands::db(&db),
         args::Command::Import(import) => chain_file::import(&import),

@@ -24,14 +24,16 @@ impl Clock {
         u64::try_from((system_s() + self.offset_s).max(0)).unwrap_or(u64::MAX)
     }
 
-    /// Moves the clock forward; gives the whole offset in seconds.
-    pub(crate) fn advance(&mut self, seconds: u64) -> Result<i128, MineError> {
-        let moved = i128::from(self.now()) + i128::from(seconds);
+    /// Moves the clock forward; gives the whole offset in seconds. Blocks that came faster than one a second have left
+    /// the clock behind: it moves from the head's time then, so that the next block is that much later.
+    pub(crate) fn advance(&mut self, seconds: u64, head: u64) -> Result<i128, MineError> {
+        let behind = i128::from(head.saturating_sub(self.now()));
+        let moved = i128::from(self.now()) + behind + i128::from(seconds);
         // Blocks after it must still have a timestamp that fits; half the range leaves enough.
         if moved > i128::from(u64::MAX / 2) {
             return Err(MineError::ClockOverflow(seconds));
         }
-        self.offset_s += i128::from(seconds);
+        self.offset_s += behind + i128::from(seconds);
         Ok(self.offset_s)
     }
 
@@ -104,6 +106,16 @@ mod tests {
     }
 
     #[test]
+    fn time_moves_on_from_the_head_where_that_is_ahead() {
+        let mut clock = Clock::default();
+        let far = clock.now() + 1_000;
+        clock.advance(50, far).unwrap();
+        assert!((far + 50..far + 55).contains(&clock.peek(far)));
+        clock.advance(50, 7).unwrap();
+        assert!((far + 100..far + 105).contains(&clock.peek(far)));
+    }
+
+    #[test]
     fn time_goes_on_from_a_timestamp_that_was_set() {
         let mut clock = Clock::default();
         let target = clock.now() + 50_000;
@@ -138,6 +150,6 @@ mod tests {
     fn a_timestamp_not_after_the_head_is_refused() {
         let mut clock = Clock::default();
         assert!(matches!(clock.set_next(7, 7), Err(MineError::TimestampTooOld { .. })));
-        assert!(matches!(clock.advance(u64::MAX), Err(MineError::ClockOverflow(_))));
+        assert!(matches!(clock.advance(u64::MAX, 7), Err(MineError::ClockOverflow(_))));
     }
 }

@@ -205,7 +205,8 @@ impl Miner {
 
     /// Moves the clock forward; gives the whole offset from the system's clock in seconds.
     pub fn increase_time(&self, seconds: u64) -> Result<i128, MineError> {
-        self.shared.clock.lock().advance(seconds)
+        let head = self.shared.chain.head().header.timestamp;
+        self.shared.clock.lock().advance(seconds, head)
     }
 
     /// Gives the next block this timestamp, in seconds; time goes on from there.

@@ -47,6 +47,8 @@ pub struct DevChain {
     pub balance_ether: u64,
     /// EIP-155 chain id.
     pub chain_id: u64,
+    /// The genesis block's time, in seconds.
+    pub timestamp: u64,
 }
 
 impl Default for DevChain {
@@ -56,6 +58,7 @@ impl Default for DevChain {
             accounts: DEV_ACCOUNTS,
             balance_ether: DEV_BALANCE_ETHER,
             chain_id: ChainSpec::dev().chain_id(),
+            timestamp: 0,
         }
     }
 }
@@ -92,6 +95,7 @@ impl DevChain {
         }
         let mut genesis = ChainSource::dev().genesis()?;
         genesis.config.chain_id = self.chain_id;
+        genesis.timestamp = self.timestamp;
         for account in dev_accounts() {
             genesis.alloc.remove(&account.address);
         }
@@ -128,12 +132,14 @@ mod tests {
             accounts: 3,
             balance_ether: 7,
             chain_id: 4_242,
+            timestamp: 1_700_000_000,
         };
         let others = chain.accounts().unwrap();
         let source = chain.source(&others).unwrap();
         assert_eq!((source.spec.chain_id(), others.len()), (4_242, 3));
         let mut expected = genesis.clone();
         expected.config.chain_id = 4_242;
+        expected.timestamp = 1_700_000_000;
         expected.alloc.retain(|address, _| accounts.iter().all(|usual| usual.address != *address));
         assert_eq!(expected.alloc.len() + accounts.len(), genesis.alloc.len());
         for account in &others {

@@ -23,6 +23,6 @@ pub use fork::ForkConfig;
 pub use heddle_chain::{Chain, ImportProgress, ImportSummary};
 pub use heddle_chainspec::ChainSpec;
 pub use heddle_remote::{ForkBlock, ForkOptions, Patience};
-pub use heddle_rpc::{Apis, ForkDefaults, RpcConfig, RpcLimits};
+pub use heddle_rpc::{Apis, ForkDefaults, LogSwitch, RpcConfig, RpcLimits};
 pub use heddle_store::DurabilityPolicy;
 pub use running::{Node, STOP_TIME_MAX, init_datadir, open_chain, open_store};

@@ -6,6 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -146,10 +150,36 @@ pub struct RpcConfig {
     /// Names that a request may address the server by in its `Host` header, or `*`; IP addresses always work. Protects
     /// from DNS rebinding. Not looked at on a development chain, which answers every page anyway.
     pub hosts: Vec<String>,
+    /// What `web3_clientVersion` answers, if not this node's own name: some tools work only with names they know.
+    pub client_version: Option<String>,
+    /// What `anvil_setLoggingEnabled` turns. `None` where nobody looks at it.
+    pub log_switch: Option<LogSwitch>,
     /// How another node is asked that `anvil_reset` names.
     pub fork: ForkDefaults,
     /// Bounds on everything that a client can ask for.
     pub limits: RpcLimits,
+}
+
+/// Whether the program logs what goes as it should; warnings and errors are logged anyway. Clones are one switch.
+#[derive(Clone, Debug)]
+pub struct LogSwitch(Arc<AtomicBool>);
+
+impl Default for LogSwitch {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl LogSwitch {
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        // Relaxed: nothing else is read by what this says.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
 }
 
 /// How another node is asked.
@@ -189,6 +219,8 @@ impl Default for RpcConfig {
             impersonate_all: false,
             cors: Vec::new(),
             hosts: vec!["localhost".to_owned()],
+            client_version: None,
+            log_switch: None,
             fork: ForkDefaults::default(),
             limits: RpcLimits::default(),
         }

@@ -8,8 +8,8 @@ use heddle_chain::{Chain, ChainBlock, ProducedBlock, State};
 use heddle_pool::Pool;
 
 use crate::{
-    ForkDefaults, RpcConfig, RpcLimits, accounts::Accounts, errors::Failure, fees::TipOracle,
-    filters::Filters, params::BlockParam, work::HeavyWork,
+    ForkDefaults, LogSwitch, RpcConfig, RpcLimits, accounts::Accounts, errors::Failure,
+    fees::TipOracle, filters::Filters, methods, params::BlockParam, work::HeavyWork,
 };
 
 /// The node as the methods see it.
@@ -29,6 +29,8 @@ pub(crate) struct Context {
     pub(crate) fork: ForkDefaults,
     pub(crate) limits: RpcLimits,
     pub(crate) dev: bool,
+    pub(crate) client_version: String,
+    pub(crate) log_switch: Option<LogSwitch>,
     /// Tells this run of the node from others.
     pub(crate) instance: B256,
 }
@@ -57,6 +59,8 @@ impl Context {
             fork_work: HeavyWork::new(limits.fork_calls_max, limits.heavy_calls_waiting_max),
             fork: config.fork.clone(),
             dev: config.dev,
+            client_version: config.client_version.clone().unwrap_or_else(methods::client_version),
+            log_switch: config.log_switch.clone(),
             instance: B256::random(),
             limits,
             chain,

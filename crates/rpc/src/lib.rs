@@ -50,6 +50,6 @@ mod transactions;
 mod watch;
 mod work;
 
-pub use config::{Apis, ForkDefaults, Namespace, RpcConfig, RpcLimits};
+pub use config::{Apis, ForkDefaults, LogSwitch, Namespace, RpcConfig, RpcLimits};
 pub use errors::RpcError;
 pub use server::{RpcServer, RpcServerHandle};

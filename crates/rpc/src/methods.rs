@@ -379,7 +379,9 @@ impl Table<'_> {
 
     fn accounts(&mut self) -> Result<(), RpcError> {
         self.light("eth_accounts", 0, |context, _| Ok(context.accounts.addresses()))?;
-        self.heavy("eth_sendTransaction", 1, only, accounts::send)?;
+        self.waiting("eth_sendTransaction", 1, only, |context, request| {
+            transactions::send_instant(context, |context| accounts::send(context, request))
+        })?;
         self.waiting(
             "eth_sendTransactionSync",
             2,
@@ -445,7 +447,7 @@ impl Table<'_> {
         self.light("net_version", 0, |context, _| Ok(context.chain.chain_id().to_string()))?;
         self.light("net_listening", 0, |_, _| Ok(true))?;
         self.light("net_peerCount", 0, |_, _| Ok(U64::ZERO))?;
-        self.light("web3_clientVersion", 0, |_, _| Ok(client_version()))?;
+        self.light("web3_clientVersion", 0, |context, _| Ok(context.client_version.clone()))?;
         self.light("web3_sha3", 1, |_, args| Ok(keccak256(args.required::<Bytes>()?)))?;
         let served = Namespace::ALL.into_iter().filter(|namespace| self.serves(namespace.name()));
         let modules: BTreeMap<&'static str, &'static str> =
@@ -489,8 +491,8 @@ fn filter_id(args: &mut Args<'_>) -> Result<u128, Failure> {
     Ok(id.try_into().unwrap_or_default())
 }
 
-/// `web3_clientVersion`, in geth's form.
-fn client_version() -> String {
+/// `web3_clientVersion`, in geth's form, unless the configuration has another.
+pub(crate) fn client_version() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",

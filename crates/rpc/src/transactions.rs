@@ -8,7 +8,7 @@ use alloy_consensus::{
 };
 use alloy_eips::{Decodable2718, Encodable2718};
 use alloy_primitives::{Address, B256, Bytes};
-use heddle_pool::{Origin, PoolTransaction};
+use heddle_pool::{Origin, PoolTransaction, TxStatus};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
@@ -23,6 +23,9 @@ use crate::{
 const SYNC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(20);
 /// The longest that it waits, as in geth.
 const SYNC_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// How long `eth_sendTransaction` waits at most for the block that takes its transaction at once.
+const INSTANT_BLOCK_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// `eth_getTransactionByHash`.
 pub(crate) fn by_hash(context: &Context, hash: B256) -> Result<Option<RpcTransaction>, Failure> {
@@ -156,4 +159,38 @@ pub(crate) async fn send_sync(
             "the transaction {hash} was added to the transaction pool but wasn't processed in {timeout:?}"
         )))
     })
+}
+
+/// `eth_sendTransaction` and `eth_sendUnsignedTransaction`: the hash of what `send` hands to the pool. Where a block is
+/// made for every transaction, it answers when that block is there, as Hardhat does: whoever sends through an account of
+/// the node looks at what came of it next, without asking for a receipt.
+pub(crate) async fn send_instant(
+    context: Arc<Context>,
+    send: impl FnOnce(&Context) -> Result<B256, Failure> + Send + 'static,
+) -> Result<B256, Failure> {
+    // Before the transaction is there, so that its block cannot be missed.
+    let mut heads = context.chain.subscribe();
+    let sender = context.clone();
+    let hash = context.compute(move || send(&sender)).await?;
+    let mined = async {
+        while context.miner.automine() && will_be_mined(&context, &hash) {
+            if let Err(RecvError::Closed) = heads.recv().await {
+                break;
+            }
+        }
+    };
+    // In the pool it is either way.
+    let _ = tokio::time::timeout(INSTANT_BLOCK_TIME_MAX, mined).await;
+    Ok(hash)
+}
+
+/// Whether a pooled transaction is not mined yet, but can be.
+fn will_be_mined(context: &Context, hash: &B256) -> bool {
+    let Some(pooled) = context.pool.get(hash) else { return false };
+    let (base_fee, blob_base_fee) =
+        (context.miner.next_base_fee(), context.chain.next_blob_base_fee());
+    // The pool lets go of it a little later than the block shows it.
+    !matches!(context.mined(*hash), Ok(Some(_)))
+        && context.pool.status_of(hash) == Some(TxStatus::Pending)
+        && pooled.is_executable_at(base_fee, blob_base_fee)
 }

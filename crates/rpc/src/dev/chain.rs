@@ -255,10 +255,7 @@ fn fork_config(context: &Context) -> Value {
 }
 
 /// `anvil_metadata`.
-pub(crate) async fn metadata(
-    context: Arc<Context>,
-    client_version: String,
-) -> Result<Value, Failure> {
+pub(crate) async fn metadata(context: Arc<Context>) -> Result<Value, Failure> {
     let snapshots = context.miner.snapshots().await.map_err(Failure::server)?;
     let head = context.chain.head();
     let snapshots: serde_json::Map<String, Value> = snapshots
@@ -266,7 +263,7 @@ pub(crate) async fn metadata(
         .map(|(id, number, hash)| (format!("{id:#x}"), json!([number, hash])))
         .collect();
     let mut metadata = json!({
-        "clientVersion": client_version,
+        "clientVersion": context.client_version,
         "chainId": context.chain.chain_id(),
         "instanceId": context.instance,
         "latestBlockNumber": head.number(),

@@ -153,5 +153,30 @@ pub(crate) fn set_interval(context: &Context, interval: Seconds) -> Result<(), F
     context.miner.set_interval(interval).map_err(Failure::server)
 }
 
+/// `hardhat_setBlockTimestampInterval`, which viem's test client calls in the mode of that name, with milliseconds.
+pub(crate) fn set_timestamp_interval_ms(context: &Context, ms: Number) -> Result<(), Failure> {
+    if !ms.0.is_multiple_of(1_000) {
+        return Err(Failure::params(
+            "the interval is in milliseconds and must be whole seconds, as block times are",
+        ));
+    }
+    context.miner.set_timestamp_interval(Some(ms.0 / 1_000));
+    Ok(())
+}
+
+/// `anvil_setMinGasPrice`: what Anvil and Hardhat say from London on, where every development chain is.
+pub(crate) fn set_min_gas_price(_: Number) -> Result<(), Failure> {
+    Err(Failure::params(
+        "anvil_setMinGasPrice is not supported when EIP-1559 is active; set a base fee with anvil_setNextBlockBaseFeePerGas",
+    ))
+}
+
+/// `anvil_setLoggingEnabled`: whether the node logs what goes as it should.
+pub(crate) fn set_logging(context: &Context, enabled: bool) -> Result<(), Failure> {
+    let switch = context.log_switch.as_ref();
+    switch.ok_or_else(|| Failure::server("this program's log has no switch"))?.set(enabled);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests;

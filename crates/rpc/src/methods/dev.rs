@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256, U256};
 
-use super::{Table, client_version, only};
+use super::{Table, only};
 use crate::{
     RpcError, accounts,
     dev::{
@@ -12,6 +12,7 @@ use crate::{
     },
     errors::Failure,
     params::{Args, Number},
+    transactions,
 };
 
 impl Table<'_> {
@@ -69,11 +70,17 @@ impl Table<'_> {
             Ok(())
         })?;
         self.alias(&["evm_setBlockTimestampInterval"], "anvil_setBlockTimestampInterval")?;
+        self.light("hardhat_setBlockTimestampInterval", 1, |context, args| {
+            dev::set_timestamp_interval_ms(context, args.required()?)
+        })?;
         self.light("anvil_removeBlockTimestampInterval", 0, |context, _| {
             context.miner.set_timestamp_interval(None);
             Ok(true)
         })?;
-        self.alias(&["evm_removeBlockTimestampInterval"], "anvil_removeBlockTimestampInterval")
+        self.alias(
+            &["evm_removeBlockTimestampInterval", "hardhat_removeBlockTimestampInterval"],
+            "anvil_removeBlockTimestampInterval",
+        )
     }
 
     fn next_block(&mut self) -> Result<(), RpcError> {
@@ -89,6 +96,10 @@ impl Table<'_> {
         self.alias(&["anvil_setBlockGasLimit"], "evm_setBlockGasLimit")?;
         self.waiting("anvil_setNextBlockBaseFeePerGas", 1, only::<Number>, dev::set_base_fee)?;
         self.alias(&["hardhat_setNextBlockBaseFeePerGas"], "anvil_setNextBlockBaseFeePerGas")?;
+        self.light("anvil_setMinGasPrice", 1, |_, args| {
+            dev::set_min_gas_price(args.required::<Number>()?)
+        })?;
+        self.alias(&["hardhat_setMinGasPrice"], "anvil_setMinGasPrice")?;
         self.light("hardhat_setPrevRandao", 1, |context, args| {
             context.miner.set_next_prev_randao(B256::from(args.required::<U256>()?));
             Ok(true)
@@ -134,7 +145,11 @@ impl Table<'_> {
 
     fn senders(&mut self) -> Result<(), RpcError> {
         if self.config.dev {
-            self.heavy("eth_sendUnsignedTransaction", 1, only, accounts::send_unsigned)?;
+            self.waiting("eth_sendUnsignedTransaction", 1, only, |context, request| {
+                transactions::send_instant(context, |context| {
+                    accounts::send_unsigned(context, request)
+                })
+            })?;
         }
         self.light("anvil_impersonateAccount", 1, |context, args| {
             context.accounts.impersonate(args.required()?)
@@ -153,7 +168,10 @@ impl Table<'_> {
         self.light("anvil_dropTransaction", 1, |context, args| {
             Ok(chain::drop_transaction(context, args.required()?))
         })?;
-        self.alias(&["hardhat_dropTransaction"], "anvil_dropTransaction")?;
+        // Hardhat's own answer, which its network helpers insist on.
+        self.light("hardhat_dropTransaction", 1, |context, args| {
+            Ok(chain::drop_transaction(context, args.required()?).is_some())
+        })?;
         self.light("anvil_dropAllTransactions", 0, |context, _| {
             chain::drop_all(context);
             Ok(())
@@ -176,6 +194,11 @@ impl Table<'_> {
         self.light("anvil_setRpcUrl", 1, |context, args| {
             chain::set_rpc_url(context, &args.required::<String>()?)
         })?;
+        self.alias(&["hardhat_setRpcUrl"], "anvil_setRpcUrl")?;
+        self.light("anvil_setLoggingEnabled", 1, |context, args| {
+            dev::set_logging(context, args.required()?)
+        })?;
+        self.alias(&["hardhat_setLoggingEnabled"], "anvil_setLoggingEnabled")?;
         self.waiting("anvil_rollback", 1, |args| args.or(Number(1)), chain::rollback)?;
         self.waiting("anvil_reorg", 2, ReorgOptions::parse, chain::reorg)?;
         self.heavy("anvil_dumpState", 1, dump::parse, dump::dump)?;
@@ -183,12 +206,7 @@ impl Table<'_> {
         self.waiting("anvil_loadState", 1, only, dump::load)?;
         self.alias(&["hardhat_loadState"], "anvil_loadState")?;
         self.heavy("anvil_nodeInfo", 0, |_| Ok(()), |context, ()| chain::node_info(context))?;
-        self.waiting(
-            "anvil_metadata",
-            0,
-            |_| Ok(()),
-            |context, ()| chain::metadata(context, client_version()),
-        )?;
+        self.waiting("anvil_metadata", 0, |_| Ok(()), |context, ()| chain::metadata(context))?;
         self.alias(&["hardhat_metadata"], "anvil_metadata")
     }
 }
