@@ -174,7 +174,7 @@ impl Miner {
         {
             return Ok(cache.block.clone());
         }
-        let block = Arc::new(self.shared.produce()?.0);
+        let block = Arc::new(self.shared.preview()?);
         *pending = Some(PendingCache { head, submissions, block: block.clone() });
         Ok(block)
     }

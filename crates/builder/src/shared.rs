@@ -70,14 +70,25 @@ impl Shared {
         self.next.lock().base_fee.unwrap_or_else(|| self.chain.next_base_fee())
     }
 
-    /// The block on the head with what the pool has now. Nothing changes.
+    /// The block on the head with what the pool has now, to be committed. Nothing changes.
     pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
         let attributes = self.attributes();
-        let room = Room::new(self.chain.spec(), attributes.gas_limit, attributes.timestamp);
-        let (base_fee, blob_base_fee) = (self.next_base_fee(), self.chain.next_blob_base_fee());
-        let offered = candidates(&self.pool, base_fee, blob_base_fee, room);
+        let offered = self.candidates(&attributes);
         let produced = self.chain.produce(&attributes, for_block(&offered))?;
         Ok((produced, offered))
+    }
+
+    /// The same to be looked at.
+    pub(crate) fn preview(&self) -> Result<ProducedBlock, MineError> {
+        let attributes = self.attributes();
+        let offered = self.candidates(&attributes);
+        Ok(self.chain.preview(&attributes, for_block(&offered))?)
+    }
+
+    fn candidates(&self, attributes: &BlockAttributes) -> Vec<Arc<PooledTx>> {
+        let room = Room::new(self.chain.spec(), attributes.gas_limit, attributes.timestamp);
+        let (base_fee, blob_base_fee) = (self.next_base_fee(), self.chain.next_blob_base_fee());
+        candidates(&self.pool, base_fee, blob_base_fee, room)
     }
 
     /// The block on the head with these transactions. Nothing changes.

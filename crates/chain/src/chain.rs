@@ -1,6 +1,8 @@
 //! The chain as everybody reads it.
 
-use crate::{ChainBlock, ChainError, CodeCache, GenesisBlock, State, rules::BlockRules};
+use crate::{
+    ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie, rules::BlockRules,
+};
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
@@ -75,6 +77,7 @@ pub struct Chain {
     pub(crate) changing: Mutex<()>,
     blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
     pub(crate) profiles: Mutex<LruCache<B256, Arc<Profile>>>,
+    pub(crate) kept_trie: KeptTrie,
     events: broadcast::Sender<ChainEvent>,
 }
 
@@ -113,6 +116,7 @@ impl Chain {
             changing: Mutex::new(()),
             blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
             profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
+            kept_trie: KeptTrie::default(),
             events: broadcast::channel(EVENTS_MAX).0,
         })
     }

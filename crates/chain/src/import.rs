@@ -12,7 +12,8 @@ use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Decodable;
 use heddle_evm::{Block, RecoveredTransaction};
-use heddle_store::{BlockId, PROOF_DEPTH_BLOCKS_MAX, PastNodes, StoredBlock};
+use heddle_store::{BlockId, PROOF_DEPTH_BLOCKS_MAX, PastNodes, StoreError, StoredBlock};
+use heddle_trie::StateTrie;
 use std::{sync::Arc, time::Instant};
 
 /// How many blocks below the head a branch may leave the chain: the state there is the newest one
@@ -60,6 +61,7 @@ struct Branch {
     fork: u64,
     state: State,
     nodes: PastNodes,
+    trie: StateTrie,
     blocks: Vec<ExecutedBlock>,
 }
 
@@ -100,8 +102,11 @@ impl Chain {
 
         let head = self.head_and_state();
         if block.header.parent_hash == head.block.hash() {
-            let executed = self.execute_and_verify(block, &head.base, head.base.view())?;
+            let nodes = head.base.view();
+            let trie = self.kept_trie.take(head.block.hash(), nodes).map_err(ChainError::from)?;
+            let (executed, trie) = self.execute_and_verify(block, &head.base, nodes, trie)?;
             self.append(executed)?;
+            self.kept_trie.put(hash, trie);
             return done(ImportStatus::Head);
         }
 
@@ -113,7 +118,8 @@ impl Chain {
             return done(ImportStatus::Side);
         }
         let mut branch = self.execute_branch(path)?;
-        let executed = self.execute_and_verify(block, &branch.state, &branch.nodes.reader())?;
+        let (executed, _) =
+            self.execute_and_verify(block, &branch.state, &branch.nodes.reader(), branch.trie)?;
         if becomes_head {
             branch.blocks.push(executed);
             self.reorganise(branch.fork, branch.blocks)?;
@@ -227,17 +233,20 @@ impl Chain {
         if head - fork > REORG_DEPTH_MAX {
             return Err(ImportError::ForkTooDeep { fork, head, max: REORG_DEPTH_MAX });
         }
+        let nodes = self.store.past_nodes(fork).map_err(ChainError::from)?;
+        let trie = StateTrie::stored(&nodes.reader()).map_err(StoreError::from);
         let mut branch = Branch {
             fork,
             state: self.state_at(fork)?,
-            nodes: self.store.past_nodes(fork)?,
+            trie: trie.map_err(ChainError::from)?,
+            nodes,
             blocks: Vec::with_capacity(blocks.len() + 1),
         };
         for block in blocks {
             let (number, hash) = (block.header.number, block.hash);
             let block = ChainBlock::from_store(block, Vec::new());
-            let executed = self
-                .execute_and_verify(block, &branch.state, &branch.nodes.reader())
+            let (executed, trie) = self
+                .execute_and_verify(block, &branch.state, &branch.nodes.reader(), branch.trie)
                 .map_err(|reason| match reason {
                     // The node's own trouble.
                     ImportError::Chain(error) => ImportError::Chain(error),
@@ -248,6 +257,7 @@ impl Chain {
             let id = BlockId { number, hash };
             branch.state = branch.state.with_block(id, executed.changes.clone());
             branch.nodes.extend(executed.trie.clone());
+            branch.trie = trie;
             branch.blocks.push(executed);
         }
         Ok(branch)

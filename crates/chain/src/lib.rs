@@ -25,6 +25,7 @@ mod file;
 mod genesis;
 mod import;
 mod import_error;
+mod kept_trie;
 mod load;
 mod produce;
 mod rules;

@@ -14,7 +14,7 @@ use heddle_evm::{
 };
 use heddle_parallel::Profile;
 use heddle_store::{BlockBatch, StoreError};
-use heddle_trie::{NodeReader, TrieUpdates, state_root};
+use heddle_trie::{NodeReader, StateTrie, TrieUpdates};
 use std::{sync::Arc, time::Instant};
 
 /// What the maker of a block decides.
@@ -48,6 +48,8 @@ struct Ground<'a, R> {
     altered: Option<Arc<StateChanges>>,
     /// Of its trie; a fork's state has none.
     nodes: Option<R>,
+    /// Whether the tries after the block are kept for the one that is made on it, in all likelihood.
+    keeps_trie: bool,
 }
 
 /// A block that was executed and sealed but is not on the chain.
@@ -96,11 +98,29 @@ impl Chain {
     }
 
     /// Executes the offered transactions on the head, in order and leaving out what is invalid,
-    /// and seals the block. Nothing of the chain changes.
+    /// and seals the block, which is meant to be committed. Nothing of the chain changes.
     pub fn produce(
         &self,
         attributes: &BlockAttributes,
         offered: Vec<RecoveredTransaction>,
+    ) -> Result<ProducedBlock, ChainError> {
+        self.produce_on_head(attributes, offered, true)
+    }
+
+    /// As [`Self::produce`], for a block that is only looked at.
+    pub fn preview(
+        &self,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+    ) -> Result<ProducedBlock, ChainError> {
+        self.produce_on_head(attributes, offered, false)
+    }
+
+    fn produce_on_head(
+        &self,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+        keeps_trie: bool,
     ) -> Result<ProducedBlock, ChainError> {
         let head = self.head_and_state();
         let ground = Ground {
@@ -109,6 +129,7 @@ impl Chain {
             base: &head.base,
             altered: head.altered.clone(),
             nodes: (!head.base.is_fork()).then(|| head.base.view()),
+            keeps_trie,
         };
         self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
     }
@@ -125,7 +146,8 @@ impl Chain {
         let block = self.block_by_number(parent)?.ok_or(ChainError::UnknownBlock(parent))?;
         let scratch = self.scratch_at(parent)?;
         let (state, nodes) = (scratch.state(), scratch.nodes());
-        let ground = Ground { block: &block, state, base: state, altered: None, nodes };
+        let ground =
+            Ground { block: &block, state, base: state, altered: None, nodes, keeps_trie: false };
         self.produce_on(ground, attributes, offered, invalid)
     }
 
@@ -136,7 +158,8 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
         invalid: InvalidTransactions,
     ) -> Result<ProducedBlock, ChainError> {
-        let Ground { block: parent_block, state: parent_state, base, altered, nodes } = ground;
+        let Ground { block: parent_block, state: parent_state, base, altered, nodes, keeps_trie } =
+            ground;
         let parent = &parent_block.header;
         let timestamp = attributes.timestamp;
         if timestamp <= parent.timestamp {
@@ -164,18 +187,24 @@ impl Chain {
             // The stored state knows nothing of it yet.
             output.changes = (**altered).clone().then(output.changes);
         }
-        let (root, trie) = match nodes {
+        let (trie_after, trie) = match nodes {
             Some(nodes) => {
                 let started = Instant::now();
-                let known = state_root(&nodes, &output.changes).map_err(StoreError::from)?;
+                let before = if keeps_trie {
+                    self.kept_trie.take(parent_block.hash(), &nodes)?
+                } else {
+                    StateTrie::stored(&nodes).map_err(StoreError::from)?
+                };
+                let after = before.after(&nodes, &output.changes).map_err(StoreError::from)?;
                 metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
-                known
+                (Some(after.0), after.1)
             }
             None => {
                 read_wiped(base, &mut output.changes)?;
-                (B256::ZERO, TrieUpdates::default())
+                (None, TrieUpdates::default())
             }
         };
+        let root = trie_after.as_ref().map_or(B256::ZERO, StateTrie::root);
         let transactions = without_skipped(offered, &output.skipped);
         self.seal(&mut header, root, &transactions, &output);
         let BlockOutput { receipts, requests, changes, skipped, .. } = output;
@@ -187,6 +216,9 @@ impl Chain {
             receipts,
             parent_block.total_difficulty,
         ));
+        if let Some(trie) = trie_after.filter(|_| keeps_trie) {
+            self.kept_trie.put(block.hash(), trie);
+        }
         let changes = Arc::new(changes);
         // Of the whole change only what comes after the alterations is new to this state, and the
         // rest says what it says already.

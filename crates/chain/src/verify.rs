@@ -10,7 +10,7 @@ use heddle_evm::{
 };
 use heddle_parallel::Profile;
 use heddle_store::{BlockBatch, Store, StoreError};
-use heddle_trie::{NodeReader, TrieUpdates, state_root};
+use heddle_trie::{NodeReader, StateTrie, TrieUpdates, state_root};
 use std::{sync::Arc, time::Instant};
 
 /// A block that was executed and agrees with its header, and what it does to the state.
@@ -39,13 +39,15 @@ impl Chain {
     }
 
     /// Executes a validated block without receipts on the state of its parent and checks all that
-    /// its header says about the result.
+    /// its header says about the result. `nodes` and `trie` are those of that state; the block comes with the tries after
+    /// it.
     pub(crate) fn execute_and_verify<R: NodeReader<Error = StoreError>>(
         &self,
         mut block: ChainBlock,
         parent: &State,
         nodes: &R,
-    ) -> Result<ExecutedBlock, ImportError> {
+        trie: StateTrie,
+    ) -> Result<(ExecutedBlock, StateTrie), ImportError> {
         let header = &block.header;
         let rules = BlockRules::of(&self.spec, header);
         let input = block_input(&rules, &block);
@@ -59,18 +61,20 @@ impl Chain {
         verify_output(header, &output)?;
 
         let started = Instant::now();
-        let (root, trie) = state_root(nodes, &output.changes).map_err(StoreError::from)?;
+        let (after, updates) = trie.after(nodes, &output.changes).map_err(StoreError::from)?;
+        let root = after.root();
         metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
         if root != header.state_root {
             return Err(ImportError::StateRoot { header: header.state_root, actual: root });
         }
         block.receipts = output.receipts;
-        Ok(ExecutedBlock {
+        let executed = ExecutedBlock {
             block: Arc::new(block),
             changes: Arc::new(output.changes),
-            trie,
+            trie: updates,
             profile: Arc::new(executed.profile),
-        })
+        };
+        Ok((executed, after))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Merkle-Patricia commitments: the state root of a block, computed from what the block changed.
 //!
 //! **Owns** the shape in which state changes travel ([`StateChanges`]), the sparse trie that
-//! applies them to persisted nodes ([`SparseTrie`]), the state root over both ([`state_root`]),
-//! EIP-1186 proofs ([`prove_account`]) and, for verification, the root recomputed from flat state
+//! applies them to persisted nodes ([`SparseTrie`]), the tries of a whole state, kept in memory from
+//! block to block ([`StateTrie`]) or for one root ([`state_root`]), EIP-1186 proofs ([`prove_account`]) and, for verification, the root recomputed from flat state
 //! by other code ([`full_state_root`], [`full_storage_root`]).
 //!
 //! **Promises** that work is in proportion to the change, not to the state: only nodes on changed
-//! paths are read, only dirty ones hashed; that the returned [`TrieUpdates`], applied to the nodes
+//! paths are read, and not those that recent changes left in memory, only dirty ones hashed; that the returned [`TrieUpdates`], applied to the nodes
 //! that were read, leave exactly the nodes of the new trie and no others; and that a missing or
 //! damaged node is an error that names trie and path, never a panic and never a wrong root: every
 //! node read is checked against the hash by which its parent refers to it.
@@ -24,8 +24,10 @@
 mod changes;
 mod error;
 mod full;
+mod node;
 mod proof;
 mod reader;
+mod seal;
 mod sorted_map;
 mod sparse;
 mod state;
@@ -39,6 +41,6 @@ pub use nybbles::Nibbles;
 pub use proof::{AccountProof, StorageProof, prove_account};
 pub use reader::{NoNodes, NodeReader, OverlayReader};
 pub use sorted_map::SortedMap;
-pub use sparse::{NodeSource, SparseTrie};
-pub use state::state_root;
+pub use sparse::{LeafValue, NodeSource, NodeUpdates, SparseTrie};
+pub use state::{NODES_KEPT_MAX, StateTrie, state_root};
 pub use updates::{StorageTrieUpdates, TrieUpdates};

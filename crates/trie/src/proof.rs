@@ -91,8 +91,8 @@ fn prove<E>(
             }
             Ok(node)
         };
-        let mut sparse = SparseTrie::new(trie, root, recording);
-        sparse.get(key)?.map(<[u8]>::to_vec)
+        let mut sparse = SparseTrie::new(trie, root);
+        sparse.get(&recording, key)?.map(<[u8]>::to_vec)
     };
     Ok((value, proof.into_inner()))
 }

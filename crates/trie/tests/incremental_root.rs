@@ -6,8 +6,8 @@ use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_trie::proof::verify_proof;
 use heddle_trie::{
     AccountChange, AccountState, EMPTY_ROOT_HASH, NoNodes, OverlayReader, SlotChange, SparseTrie,
-    StateChanges, TrieId, TrieUpdates, full_state_root, full_storage_root, prove_account,
-    state_root,
+    StateChanges, StateTrie, TrieId, TrieUpdates, full_state_root, full_storage_root,
+    prove_account, state_root,
 };
 use nybbles::Nibbles;
 use proptest::prelude::*;
@@ -47,6 +47,33 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
+    fn a_sparse_trie_that_stays_in_memory_has_root_and_nodes_of_one_built_from_scratch(
+        batches in batches()
+    ) {
+        let mut leaves: BTreeMap<B256, Vec<u8>> = BTreeMap::new();
+        let mut nodes = BTreeMap::new();
+        let mut trie = SparseTrie::new(TrieId::Account, EMPTY_ROOT_HASH);
+        for batch in batches {
+            // The last of several changes to a key counts.
+            let batch: BTreeMap<_, _> = batch.into_iter().collect();
+            let batch: Batch = batch.into_iter().collect();
+            let source = |path: &Nibbles| Ok::<_, Infallible>(nodes.get(path).cloned());
+            trie.update(&source, &batch).expect("nodes are intact");
+            for (key, value) in batch {
+                match value {
+                    Some(value) => leaves.insert(key, value),
+                    None => leaves.remove(&key),
+                };
+            }
+            let (root, updates) = trie.seal();
+            apply(&mut nodes, updates);
+            let (expected_root, expected_nodes) = from_scratch(&leaves);
+            prop_assert_eq!(root, expected_root);
+            prop_assert_eq!(&nodes, &expected_nodes);
+        }
+    }
+
+    #[test]
     fn a_sparse_trie_over_adversarial_keys_has_root_and_nodes_of_one_built_from_scratch(
         batches in batches()
     ) {
@@ -56,20 +83,20 @@ proptest! {
         for batch in batches {
             let source =
                 |path: &Nibbles| Ok::<_, Infallible>(nodes.get(path).cloned());
-            let mut trie = SparseTrie::new(TrieId::Account, root, source);
+            let mut trie = SparseTrie::new(TrieId::Account, root);
             for (key, value) in batch {
                 match value {
                     Some(value) => {
-                        trie.insert(key, value.clone()).expect("nodes are intact");
+                        trie.insert(&source, key, value.clone()).expect("nodes are intact");
                         leaves.insert(key, value);
                     }
                     None => {
-                        trie.remove(key).expect("nodes are intact");
+                        trie.remove(&source, key).expect("nodes are intact");
                         leaves.remove(&key);
                     }
                 }
                 prop_assert_eq!(
-                    trie.get(key).expect("nodes are intact"),
+                    trie.get(&source, key).expect("nodes are intact"),
                     leaves.get(&key).map(Vec::as_slice)
                 );
             }
@@ -151,14 +178,22 @@ proptest! {
 
     #[test]
     fn the_state_root_of_every_step_and_its_nodes_are_those_of_a_build_from_scratch(
-        history in histories()
+        history in histories(),
+        kept_nodes in prop::sample::select(vec![usize::MAX, 20, 4, 0]),
     ) {
         let mut model = Model::default();
         let mut nodes = Nodes::default();
         let mut since_empty = TrieUpdates::default();
+        let mut kept = StateTrie::stored(&nodes).expect("nothing to read");
         for steps in history {
             let changes = changes(&model, &steps);
             let (root, updates) = state_root(&nodes, &changes).expect("nodes are intact");
+            // The same with what is in memory since the steps before, of which some is forgotten.
+            let (mut after, kept_updates) = kept.after(&nodes, &changes).expect("nodes are intact");
+            prop_assert_eq!(after.root(), root);
+            prop_assert_eq!(&kept_updates, &updates);
+            after.keep_at_most(kept_nodes);
+            kept = after;
             // The same change over an overlay of everything so far, with nothing stored at all.
             let overlay = OverlayReader { base: NoNodes, updates: &since_empty };
             let (overlay_root, overlay_updates) =
@@ -222,15 +257,22 @@ fn check_proofs(model: &Model, nodes: &Nodes, root: B256) -> Result<(), TestCase
 fn a_change_large_enough_to_be_hashed_in_parallel_has_the_same_root_and_nodes() {
     let mut model = Model::default();
     let mut nodes = Nodes::default();
-    for round in 0u64..3 {
+    let mut kept = StateTrie::stored(&nodes).expect("nothing to read");
+    for round in 0u64..5 {
         let mut changes = StateChanges::default();
-        for account in (0..3_000u64).step_by(1 + round as usize) {
+        for account in (0..3_000u64).step_by(if round < 3 { 1 + round as usize } else { 1 }) {
             let address = Address::from_word(B256::from(U256::from(account)));
             let existing = model.accounts.get(&address);
             let after = AccountState { nonce: round, ..Default::default() };
+            // In the end all are gone but one, then that one too.
+            let remains = match round {
+                0 => true,
+                1 | 2 => account % 7 != 0,
+                _ => round == 3 && account == 1_234,
+            };
             let mut change = AccountChange {
                 before: existing.map(|(state, _)| *state),
-                after: (round == 0 || account % 7 != 0).then_some(after),
+                after: remains.then_some(after),
                 ..Default::default()
             };
             change.wiped = change.after.is_none();
@@ -247,6 +289,10 @@ fn a_change_large_enough_to_be_hashed_in_parallel_has_the_same_root_and_nodes() 
             changes.accounts.insert(address, change);
         }
         let (root, updates) = state_root(&nodes, &changes).expect("nodes are intact");
+        let (after, kept_updates) = kept.after(&nodes, &changes).expect("nodes are intact");
+        assert_eq!(after.root(), root);
+        assert!(kept_updates == updates, "tries kept in memory do other things to the nodes");
+        kept = after;
         model.apply(&changes);
         nodes.apply(updates);
         let (expected_root, expected_nodes) = model.tries();
