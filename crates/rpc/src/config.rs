@@ -259,6 +259,9 @@ pub struct RpcLimits {
     pub heavy_calls_max: usize,
     /// How many more may wait for their turn; beyond, the answer is "busy".
     pub heavy_calls_waiting_max: usize,
+    /// How many transactions of batches may wait for their senders to be recovered, or be at it; beyond, the answer is
+    /// "try again".
+    pub ingress_max: usize,
     /// How many expensive methods run at once on a fork, where they mostly wait for another node.
     pub fork_calls_max: usize,
     /// How long one tracing request may compute. Clients may ask for less.
@@ -317,6 +320,8 @@ impl Default for RpcLimits {
             heavy_calls_max: std::thread::available_parallelism()
                 .map_or(2, |cores| cores.get().max(2)),
             heavy_calls_waiting_max: 1_024,
+            // Two seconds on two cores.
+            ingress_max: 100_000,
             fork_calls_max: 32,
             trace_time_max: Duration::from_secs(60),
             trace_bytes_max: 256 * 1024 * 1024,

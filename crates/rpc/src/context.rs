@@ -8,8 +8,9 @@ use heddle_chain::{Chain, ChainBlock, ProducedBlock, State};
 use heddle_pool::Pool;
 
 use crate::{
-    ForkDefaults, LogSwitch, RpcConfig, RpcLimits, accounts::Accounts, errors::Failure,
-    fees::TipOracle, filters::Filters, methods, params::BlockParam, work::HeavyWork,
+    ForkDefaults, LogSwitch, RpcConfig, RpcError, RpcLimits, accounts::Accounts, errors::Failure,
+    fees::TipOracle, filters::Filters, ingress::Ingress, methods, params::BlockParam,
+    work::HeavyWork,
 };
 
 /// The node as the methods see it.
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub(crate) filters: Filters,
     pub(crate) tips: TipOracle,
     pub(crate) work: HeavyWork,
+    pub(crate) ingress: Ingress,
     /// Traces take seconds; they wait for one another, not others for them.
     pub(crate) traces: HeavyWork,
     /// On a fork, whatever may have to wait for another node.
@@ -45,13 +47,14 @@ pub(crate) enum Position {
 }
 
 impl Context {
-    pub(crate) fn new(miner: Arc<Miner>, config: &RpcConfig) -> Self {
+    pub(crate) fn new(miner: Arc<Miner>, config: &RpcConfig) -> Result<Self, RpcError> {
         let limits = config.limits.clone();
         let (chain, pool) = (miner.chain().clone(), miner.pool().clone());
         let accounts = Accounts::new(config.signers.clone());
         accounts.impersonate_all(config.dev && config.impersonate_all);
-        Self {
+        Ok(Self {
             accounts,
+            ingress: Ingress::new(limits.ingress_max)?,
             filters: Filters::new(&chain, &pool, &limits),
             tips: TipOracle::default(),
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
@@ -66,7 +69,7 @@ impl Context {
             chain,
             pool,
             miner,
-        }
+        })
     }
 
     /// Computes an expensive method in its turn.
@@ -202,7 +205,7 @@ pub(crate) mod testing {
         };
         let miner = Miner::start(chain, config).unwrap();
         let config = RpcConfig { limits, ..RpcConfig::dev(vec![first_signer()]) };
-        Arc::new(Context::new(miner, &config))
+        Arc::new(Context::new(miner, &config).expect("threads start"))
     }
 
     /// Sends a transaction from the first account and gives its hash; it waits in the pool.

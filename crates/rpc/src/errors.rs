@@ -34,6 +34,9 @@ pub enum RpcError {
     /// A web origin that no browser could send.
     #[error("`{0}` is no web origin; give it as https://example.org, or * for any")]
     InvalidOrigin(String),
+    /// The system gives no more threads.
+    #[error("cannot start the threads that recover senders: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// Two methods have one name. A mistake in this crate.
     #[error("registering methods: {0}")]
     Register(#[from] jsonrpsee::server::RegisterMethodError),
@@ -79,6 +82,8 @@ pub(crate) enum Failure {
     Limit(String),
     #[error("the node is busy with {0} expensive calls and as many are waiting as may; try again")]
     Busy(usize),
+    #[error("the node has {0} transactions whose senders it has not recovered yet; try again")]
+    IngressFull(usize),
 }
 
 impl Failure {
@@ -99,7 +104,7 @@ impl Failure {
             Self::Reverted { .. } => REVERTED,
             Self::Server(_) => SERVER_ERROR,
             Self::Coded { code, .. } => *code,
-            Self::Limit(_) | Self::Busy(_) => LIMIT_EXCEEDED,
+            Self::Limit(_) | Self::Busy(_) | Self::IngressFull(_) => LIMIT_EXCEEDED,
         }
     }
 }

@@ -32,6 +32,7 @@ mod filters;
 mod fork;
 mod heddle;
 mod http;
+mod ingress;
 mod ipc;
 mod logs;
 mod methods;

@@ -98,7 +98,7 @@ impl RpcServer {
         let address = listener.local_addr().map_err(bind_error)?;
         let socket = config.ipc.as_deref().map(IpcSocket::bind).transpose()?;
 
-        let context = Arc::new(Context::new(miner, &config));
+        let context = Arc::new(Context::new(miner, &config)?);
         let served = |apis: &Apis| RpcConfig { apis: apis.clone(), ..config.clone() };
         let over_http = served(&config.apis);
         let over_websocket = served(config.websocket_apis.as_ref().unwrap_or(&config.apis));
@@ -188,6 +188,7 @@ fn endpoint(
     let module: RpcModule<Context> = methods::module(context.clone(), config)?;
     let names: HashSet<&'static str> = module.method_names().collect();
     let checked = CheckedLayer {
+        context: context.clone(),
         methods: Arc::new(names),
         batch_calls_max: config.limits.batch_calls_max as usize,
         response_bytes_max: config.limits.response_bytes_max as usize,

@@ -2,14 +2,23 @@
 
 use std::{collections::HashSet, future::Future, sync::Arc, time::Instant};
 
+use alloy_primitives::Bytes;
 use jsonrpsee::{
-    BatchResponseBuilder, MethodResponse,
+    BatchResponseBuilder, MethodResponse, ResponsePayload,
     core::middleware::{Batch, BatchEntry, Notification, RpcServiceT},
     types::{ErrorObject, ErrorObjectOwned, Id, Request},
 };
 use tower::Layer;
 
-use crate::errors::{Failure, INVALID_REQUEST};
+use crate::{
+    context::Context,
+    errors::{Failure, INVALID_REQUEST},
+    ingress,
+    params::Args,
+};
+
+/// What a batch may have many of to be taken in together.
+const SEND_RAW: &str = "eth_sendRawTransaction";
 
 /// Marks requests that came by HTTP, which cannot carry subscriptions.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +31,7 @@ pub(crate) fn batch_too_large() -> ErrorObjectOwned {
 
 #[derive(Clone, Debug)]
 pub(crate) struct CheckedLayer {
+    pub(crate) context: Arc<Context>,
     pub(crate) methods: Arc<HashSet<&'static str>>,
     pub(crate) batch_calls_max: usize,
     pub(crate) response_bytes_max: usize,
@@ -53,6 +63,48 @@ impl CheckedLayer {
             return Err(Failure::NoSubscriptions);
         }
         Ok(name)
+    }
+
+    /// Whether this is a transaction that goes in with others of its batch. On a fork each may have to wait for another
+    /// node, and blobs take milliseconds to verify.
+    fn is_transaction(&self, request: &Request<'_>) -> bool {
+        let has_blobs = |params: &str| {
+            params.trim_start_matches(|c: char| c == '[' || c.is_whitespace()).starts_with("\"0x03")
+        };
+        request.method_name() == SEND_RAW
+            && self.methods.contains(SEND_RAW)
+            && !request.params().as_str().is_some_and(has_blobs)
+            && !self.context.chain.is_fork()
+    }
+
+    /// Answers these calls of `eth_sendRawTransaction`.
+    async fn send(&self, requests: Vec<Request<'_>>) -> Vec<MethodResponse> {
+        let started = Instant::now();
+        let parsed: Vec<Result<Bytes, Failure>> = requests
+            .iter()
+            .map(|request| Args::new(&request.params(), 1)?.required::<Bytes>())
+            .collect();
+        let raw = parsed.iter().flatten().cloned().collect();
+        let mut filed = ingress::send_raw_many(self.context.clone(), raw).await.into_iter();
+        let respond = |(request, parsed): (Request<'_>, Result<Bytes, Failure>)| {
+            let hash = parsed.and_then(|_| match filed.next() {
+                Some(hash) => hash,
+                None => Err(Failure::server("no answer for the transaction")),
+            });
+            metrics::histogram!("rpc_call_seconds", "method" => SEND_RAW).record(started.elapsed());
+            match hash {
+                Ok(hash) => MethodResponse::response(
+                    request.id,
+                    ResponsePayload::success(hash),
+                    self.response_bytes_max,
+                ),
+                Err(failure) => {
+                    metrics::counter!("rpc_errors_total", "method" => SEND_RAW).increment(1);
+                    MethodResponse::error(request.id, ErrorObjectOwned::from(failure))
+                }
+            }
+        };
+        requests.into_iter().zip(parsed).map(respond).collect()
     }
 }
 
@@ -104,8 +156,23 @@ where
             let mut answers =
                 BatchResponseBuilder::new_with_limit(service.rules.response_bytes_max);
             let mut has_notification = false;
-            for entry in batch {
+            let mut entries = batch.into_iter().peekable();
+            while let Some(entry) = entries.next() {
                 let answer = match entry {
+                    Ok(BatchEntry::Call(request)) if service.rules.is_transaction(&request) => {
+                        let mut requests = vec![request];
+                        while let Some(Ok(BatchEntry::Call(request))) = entries
+                            .next_if(|next| matches!(next, Ok(BatchEntry::Call(next)) if service.rules.is_transaction(next)))
+                        {
+                            requests.push(request);
+                        }
+                        for answer in service.rules.send(requests).await {
+                            if let Err(too_large) = answers.append(answer) {
+                                return too_large;
+                            }
+                        }
+                        continue;
+                    }
                     Ok(BatchEntry::Call(request)) => service.call(request).await,
                     Ok(BatchEntry::Notification(_)) => {
                         has_notification = true;

@@ -91,13 +91,37 @@ pub(crate) fn raw_by_index(
     }))
 }
 
-/// `eth_sendRawTransaction`: answers when the transaction is filed, not when it is mined.
+/// `eth_sendRawTransaction`: answers when the transaction is filed, not when it is mined. Many in a batch: `ingress.rs`.
 pub(crate) fn send_raw(context: &Context, raw: &Bytes) -> Result<B256, Failure> {
+    submit(context, decode(context, raw)?)
+}
+
+/// Reads a signed transaction, if it may come over RPC.
+pub(crate) fn decode(context: &Context, raw: &Bytes) -> Result<PoolTransaction, Failure> {
     if raw.is_empty() {
         return Err(Failure::server("typed transaction too short"));
     }
     let transaction = PoolTransaction::decode_2718_exact(raw).map_err(Failure::server)?;
-    submit(context, transaction)
+    check_replay_protection(context, &transaction)?;
+    Ok(transaction)
+}
+
+/// Deployers like the CREATE2 factory's depend on transactions without, and on a development chain there is nothing to
+/// replay.
+fn check_replay_protection(
+    context: &Context,
+    transaction: &PoolTransaction,
+) -> Result<(), Failure> {
+    if !context.dev && transaction.is_legacy() && transaction.chain_id().is_none() {
+        return Err(Failure::server(
+            "only replay-protected (EIP-155) transactions allowed over RPC",
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn no_signature() -> Failure {
+    Failure::server("invalid sender: invalid transaction v, r, s values")
 }
 
 /// Whether taking in the transaction computes for long: verifying blobs takes milliseconds.
@@ -107,16 +131,9 @@ pub(crate) fn is_expensive(raw: &Bytes) -> bool {
 
 /// Hands a signed transaction to the pool.
 pub(crate) fn submit(context: &Context, transaction: PoolTransaction) -> Result<B256, Failure> {
-    // Deployers like the CREATE2 factory's depend on it, and on a development chain there is nothing to replay.
-    if !context.dev && transaction.is_legacy() && transaction.chain_id().is_none() {
-        return Err(Failure::server(
-            "only replay-protected (EIP-155) transactions allowed over RPC",
-        ));
-    }
-    let recovered = transaction
-        // The pool knows which signatures the fork allows.
-        .try_into_recovered_unchecked()
-        .map_err(|_| Failure::server("invalid sender: invalid transaction v, r, s values"))?;
+    check_replay_protection(context, &transaction)?;
+    // The pool knows which signatures the fork allows.
+    let recovered = transaction.try_into_recovered_unchecked().map_err(|_| no_signature())?;
     submit_recovered(context, recovered)
 }
 

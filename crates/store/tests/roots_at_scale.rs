@@ -1,5 +1,7 @@
 //! State roots over large states: what they are, and with `HEDDLE_ROOT_ACCOUNTS=1000000` how fast.
 
+#![allow(clippy::print_stdout, reason = "a test says what it has measured")]
+
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256, keccak256};
 use heddle_store::{BlockBatch, ChainIdentity, Store};
