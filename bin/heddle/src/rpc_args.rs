@@ -72,6 +72,9 @@ pub(crate) struct RpcArgs {
     /// Expensive calls that wait.
     #[arg(long = "rpc.max-waiting-calls", value_name = "N", default_value_t = RpcLimits::default().heavy_calls_waiting_max as u32, value_parser = value_parser!(u32).range(0..=1_000_000), help_heading = "JSON-RPC limits")]
     waiting_calls: u32,
+    /// Transactions of batches whose senders are being recovered or are to be; beyond, senders are told to come again.
+    #[arg(long = "rpc.max-waiting-transactions", value_name = "N", default_value_t = RpcLimits::default().ingress_max as u32, value_parser = value_parser!(u32).range(1..=10_000_000), help_heading = "JSON-RPC limits")]
+    ingress: u32,
     /// Tracing requests computed at once [default: one for two cores, at least 1].
     #[arg(long = "rpc.max-tracing-requests", value_name = "N", value_parser = value_parser!(u16).range(1..=1024), help_heading = "JSON-RPC limits")]
     traces: Option<u16>,
@@ -98,6 +101,7 @@ impl RpcArgs {
                 trace_filter_blocks_max: self.trace_filter_blocks,
                 heavy_calls_max: self.calls.map_or(defaults.heavy_calls_max, usize::from),
                 heavy_calls_waiting_max: self.waiting_calls as usize,
+                ingress_max: self.ingress as usize,
                 traces_max: self.traces.map_or(defaults.traces_max, usize::from),
                 ..defaults
             },
