@@ -138,6 +138,7 @@ for (const kind of ["heddle", "anvil"]) {
     await same("eth_getProof", uniswap.tokenA, [word(0)], hex(head));
     await same("debug_traceTransaction", hash, { tracer: "callTracer" });
     await same("trace_transaction", hash);
+    if (kind === "heddle") await same("debug_storageRangeAt", hex(head), 0, uniswap.pair, "0x", 100);
     await same("eth_getLogs", { fromBlock: hex(1), toBlock: hex(head), address: uniswap.pair });
 
     // Both sides at once.
@@ -167,6 +168,7 @@ for (const kind of ["heddle", "anvil"]) {
     // What there is not, and cannot be.
     await assert.rejects(node.rpc("eth_getProof", uniswap.tokenA, [], "latest"), /no state roots, proofs or dumps/);
     await assert.rejects(node.rpc("anvil_dumpState"), /no state roots, proofs or dumps/);
+    await assert.rejects(node.rpc("debug_accountRange", "latest", "0x", 1, true, true, true), /not known as a whole/);
     await assert.rejects(node.rpc("trace_filter", { fromBlock: hex(head), toBlock: "latest" }), /is a fork made at block/);
   });
 }

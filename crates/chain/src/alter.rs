@@ -4,7 +4,7 @@
 //! and carries the change together with its own, so that its state root is true again. What was altered is stored with
 //! the number of the block that starts from it, for running it again, also after a restart. A block file cannot say it.
 
-use crate::{Chain, ChainBlock, ChainError, State, chain::Head};
+use crate::{Chain, ChainBlock, ChainError, Scratch, State, chain::Head};
 use heddle_evm::{BlockState, StateChanges, StateError};
 use std::sync::Arc;
 
@@ -75,5 +75,20 @@ impl Chain {
             Some(changes) => state.with_changes(Arc::new(changes)),
             None => state,
         })
+    }
+
+    /// The state that a block of the chain started from, as [`Self::state_before`] has it, with its tries.
+    ///
+    /// # Errors
+    /// If the block is not on the chain or is genesis, lies so far back that the nodes of its tries cannot be made any
+    /// more ([`crate::REORG_DEPTH_MAX`]), or the database fails.
+    pub fn scratch_before(&self, block: &ChainBlock) -> Result<Scratch, ChainError> {
+        let hash = block.header.parent_hash;
+        let parent = self.number_by_hash(hash)?;
+        let mut scratch = self.scratch_at(parent.ok_or(ChainError::UnknownParent(hash))?)?;
+        if let Some(changes) = self.store.alterations(block.number())? {
+            scratch.apply(changes)?;
+        }
+        Ok(scratch)
     }
 }

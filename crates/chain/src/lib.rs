@@ -28,6 +28,7 @@ mod import_error;
 mod kept_trie;
 mod load;
 mod produce;
+mod range;
 mod rules;
 mod scratch;
 mod state;

@@ -39,6 +39,10 @@ impl Scratch {
         self.nodes.as_ref().map(PastNodes::reader)
     }
 
+    pub(crate) const fn past_nodes(&self) -> Option<&PastNodes> {
+        self.nodes.as_ref()
+    }
+
     /// Whether the state has a root: on a fork it is zero instead.
     pub const fn has_root(&self) -> bool {
         self.nodes.is_some()

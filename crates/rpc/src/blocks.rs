@@ -92,6 +92,15 @@ pub(crate) fn raw_receipts(context: &Context, block: BlockParam) -> Result<Vec<B
     Ok(block.receipts.iter().map(encode).collect())
 }
 
+/// `debug_getRawTransactions`.
+pub(crate) fn raw_transactions(
+    context: &Context,
+    block: BlockParam,
+) -> Result<Vec<Bytes>, Failure> {
+    let block = context.block(block)?.ok_or_else(not_found)?;
+    Ok(block.transactions.iter().map(|tx| tx.inner().encoded_2718().into()).collect())
+}
+
 fn not_found() -> Failure {
     Failure::server("block not found")
 }

@@ -39,6 +39,7 @@ mod methods;
 mod overrides;
 mod params;
 mod pool;
+mod ranges;
 mod revert;
 mod server;
 mod service;

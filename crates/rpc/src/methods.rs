@@ -379,6 +379,7 @@ impl Table<'_> {
 
     fn accounts(&mut self) -> Result<(), RpcError> {
         self.light("eth_accounts", 0, |context, _| Ok(context.accounts.addresses()))?;
+        self.alias(&["eth_requestAccounts"], "eth_accounts")?;
         self.waiting("eth_sendTransaction", 1, only, |context, request| {
             transactions::send_instant(context, |context| accounts::send(context, request))
         })?;
@@ -445,6 +446,7 @@ impl Table<'_> {
 
     fn network(&mut self) -> Result<(), RpcError> {
         self.light("net_version", 0, |context, _| Ok(context.chain.chain_id().to_string()))?;
+        self.light("eth_networkId", 0, |context, _| Ok(context.chain.chain_id().to_string()))?;
         self.light("net_listening", 0, |_, _| Ok(true))?;
         self.light("net_peerCount", 0, |_, _| Ok(U64::ZERO))?;
         self.light("web3_clientVersion", 0, |context, _| Ok(context.client_version.clone()))?;
@@ -473,6 +475,7 @@ impl Table<'_> {
         self.heavy("debug_getRawHeader", 1, only, blocks::raw_header)?;
         self.heavy("debug_getRawBlock", 1, only, blocks::raw_block)?;
         self.heavy("debug_getRawReceipts", 1, only, blocks::raw_receipts)?;
+        self.heavy("debug_getRawTransactions", 1, only, blocks::raw_transactions)?;
         self.light("debug_getRawTransaction", 1, |context, args| {
             let hash: B256 = args.required()?;
             Ok(transactions::raw_by_hash(context, hash)?.unwrap_or_default())

@@ -73,6 +73,7 @@ mod codec;
 mod commit;
 mod error;
 mod flusher;
+mod keys;
 mod log_index;
 mod open;
 mod past;

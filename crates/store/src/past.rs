@@ -188,6 +188,10 @@ impl PastNodes {
         OverlayReader { base: &self.view, updates: &self.updates }
     }
 
+    pub(crate) const fn view(&self) -> &StateView {
+        &self.view
+    }
+
     /// Goes on to the state after a further change, whose updates these are.
     pub fn extend(&mut self, next: TrieUpdates) {
         self.updates.extend(next);

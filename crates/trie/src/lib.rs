@@ -2,7 +2,8 @@
 //!
 //! **Owns** the shape in which state changes travel ([`StateChanges`]), the sparse trie that
 //! applies them to persisted nodes ([`SparseTrie`]), the tries of a whole state, kept in memory from
-//! block to block ([`StateTrie`]) or for one root ([`state_root`]), EIP-1186 proofs ([`prove_account`]) and, for verification, the root recomputed from flat state
+//! block to block ([`StateTrie`]) or for one root ([`state_root`]), EIP-1186 proofs ([`prove_account`]),
+//! pages of what a trie holds ([`accounts_from`]) and, for verification, the root recomputed from flat state
 //! by other code ([`full_state_root`], [`full_storage_root`]).
 //!
 //! **Promises** that work is in proportion to the change, not to the state: only nodes on changed
@@ -26,6 +27,7 @@ mod error;
 mod full;
 mod node;
 mod proof;
+mod range;
 mod reader;
 mod seal;
 mod sorted_map;
@@ -39,6 +41,7 @@ pub use error::{NodeDefect, NodePlace, TrieError, TrieId};
 pub use full::{OutOfOrder, full_state_root, full_storage_root};
 pub use nybbles::Nibbles;
 pub use proof::{AccountProof, StorageProof, prove_account};
+pub use range::{accounts_from, slots_from};
 pub use reader::{NoNodes, NodeReader, OverlayReader};
 pub use sorted_map::SortedMap;
 pub use sparse::{LeafValue, NodeSource, NodeUpdates, SparseTrie};

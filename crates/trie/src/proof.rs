@@ -63,14 +63,22 @@ pub fn prove_account<R: NodeReader>(
         })?;
         let value = match leaf {
             None => U256::ZERO,
-            Some(leaf) => U256::decode(&mut leaf.as_slice()).map_err(|error| {
-                let path = Nibbles::unpack(hashed_slot);
-                TrieError::damaged(trie, path, NodeDefect::SlotValue(error))
-            })?,
+            Some(leaf) => decode_slot(trie, &leaf, hashed_slot)?,
         };
         storage.push(StorageProof { slot: *slot, value, proof });
     }
     Ok(AccountProof { address, account, proof, storage })
+}
+
+pub(crate) fn decode_slot<E>(
+    trie: TrieId,
+    mut leaf: &[u8],
+    hashed_slot: B256,
+) -> Result<U256, TrieError<E>> {
+    U256::decode(&mut leaf).map_err(|error| {
+        let path = Nibbles::unpack(hashed_slot);
+        TrieError::damaged(trie, path, NodeDefect::SlotValue(error))
+    })
 }
 
 type LeafValue = Vec<u8>;

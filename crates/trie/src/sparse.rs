@@ -21,6 +21,8 @@ use nybbles::Nibbles;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
+mod leaves;
+
 /// From how many changed leaves on the sixteen subtries below a root branch are read, changed and
 /// hashed in parallel. Below it, waking threads costs more than the work (a few µs a leaf).
 const PARALLEL_LEAVES: usize = 256;

@@ -254,6 +254,12 @@ fn fork_config(context: &Context) -> Value {
     })
 }
 
+/// `anvil_getGenesisTime`, in seconds since 1970.
+pub(crate) fn genesis_time(context: &Context) -> Result<u64, Failure> {
+    let genesis = context.chain.header_by_number(0)?;
+    Ok(genesis.ok_or_else(|| Failure::server("block 0 is not here"))?.timestamp)
+}
+
 /// `anvil_metadata`.
 pub(crate) async fn metadata(context: Arc<Context>) -> Result<Value, Failure> {
     let snapshots = context.miner.snapshots().await.map_err(Failure::server)?;

@@ -36,11 +36,17 @@ enum Subject {
 
 /// The methods that are passed on. Those on both sides of the fork (logs, fees, searches) are not among them.
 const FORWARDED: &[(&str, Subject)] = &[
+    ("debug_accountRange", Subject::Block(0)),
+    ("debug_dumpBlock", Subject::Block(0)),
     ("debug_executionWitness", Subject::Block(0)),
+    ("debug_executionWitnessByBlockHash", Subject::Block(0)),
+    ("debug_getBlockAccessList", Subject::Block(0)),
     ("debug_getRawBlock", Subject::Block(0)),
     ("debug_getRawHeader", Subject::Block(0)),
     ("debug_getRawReceipts", Subject::Block(0)),
     ("debug_getRawTransaction", Subject::Transaction),
+    ("debug_getRawTransactions", Subject::Block(0)),
+    ("debug_storageRangeAt", Subject::Block(0)),
     ("debug_traceBlockByHash", Subject::Block(0)),
     ("debug_traceBlockByNumber", Subject::Block(0)),
     ("debug_traceCall", Subject::State(1)),

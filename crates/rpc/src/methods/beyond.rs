@@ -6,6 +6,7 @@ use super::{Table, only};
 use crate::{
     RpcError, call_many,
     params::{BlockNumber, BlockParam, Number},
+    ranges::{self, AccountRange, StorageRange},
     state,
     trace::{Options, whole_block},
     transactions,
@@ -27,6 +28,7 @@ impl Table<'_> {
             transactions::by_sender_and_nonce,
         )?;
         self.tracing("eth_getBlockAccessList", 1, only, whole_block::access_list)?;
+        self.tracing("debug_getBlockAccessList", 1, only, whole_block::access_list)?;
         self.tracing("eth_getBlockAccessListRaw", 1, only, whole_block::raw_access_list)?;
         self.tracing(
             "debug_traceCallMany",
@@ -40,6 +42,16 @@ impl Table<'_> {
             |args| Ok((args.required::<B256>()?, args.or(Options::default())?)),
             whole_block::intermediate_roots,
         )?;
+        self.light("debug_chainConfig", 0, |context, _| Ok(context.chain.spec().config().clone()))?;
+        self.tracing("debug_storageRangeAt", 5, StorageRange::parse, |context, request| {
+            ranges::storage_range(context, &request)
+        })?;
+        self.tracing("debug_accountRange", 6, AccountRange::parse, |context, request| {
+            ranges::account_range(context, &request)
+        })?;
+        self.tracing("debug_dumpBlock", 1, AccountRange::parse_dump, |context, request| {
+            ranges::account_range(context, &request)
+        })?;
         self.heavy(
             "debug_getModifiedAccountsByNumber",
             2,

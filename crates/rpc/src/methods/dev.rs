@@ -206,6 +206,7 @@ impl Table<'_> {
         self.waiting("anvil_loadState", 1, only, dump::load)?;
         self.alias(&["hardhat_loadState"], "anvil_loadState")?;
         self.heavy("anvil_nodeInfo", 0, |_| Ok(()), |context, ()| chain::node_info(context))?;
+        self.light("anvil_getGenesisTime", 0, |context, _| chain::genesis_time(context))?;
         self.waiting("anvil_metadata", 0, |_| Ok(()), |context, ()| chain::metadata(context))?;
         self.alias(&["hardhat_metadata"], "anvil_metadata")
     }

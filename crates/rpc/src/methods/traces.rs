@@ -42,6 +42,9 @@ impl Table<'_> {
         )?;
         self.tracing("debug_traceCall", 3, geth::parse_call, geth::call)?;
         self.tracing("debug_executionWitness", 1, only, geth::witness)?;
+        self.tracing("debug_executionWitnessByBlockHash", 1, only::<B256>, |context, hash| {
+            geth::witness(context, BlockParam::Hash(hash))
+        })?;
         self.parity()?;
         self.otterscan()
     }

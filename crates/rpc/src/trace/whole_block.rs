@@ -85,7 +85,7 @@ pub(crate) fn intermediate_roots(
     let guard = options.guard(&context.limits);
     let rules = BlockRules::of(context.chain.spec(), &block.header);
     let mut replay = Replay::begin(&context.chain, &rules, &block)?;
-    let scratch = context.chain.scratch_at(block.number() - 1)?;
+    let scratch = context.chain.scratch_before(&block)?;
     if !scratch.has_root() {
         return Err(Failure::server(
             "the state of a fork is not known as a whole, so it has no roots",
@@ -100,10 +100,9 @@ pub(crate) fn intermediate_roots(
     if last == block.header.state_root {
         return Ok(roots);
     }
-    // The tries know nothing of what a development client altered by hand.
-    Err(Failure::server(
-        "the state before this block was altered; its intermediate roots are not known",
-    ))
+    Err(Failure::server(format!(
+        "block {hash} ends with the state root {last}, which is not its header's; its intermediate roots are not known"
+    )))
 }
 
 /// `trace_blockOpcodeGas`: null if there is no such block.
