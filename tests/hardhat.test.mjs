@@ -38,7 +38,11 @@ function hardhat(...args) {
   });
 }
 
-test("Hardhat compiles with the compiler from npm, and its tests and network helpers pass", async () => {
+// Anvil answers hardhat_dropTransaction as Hardhat does not, and sending before its block is there, which a test that
+// looks at the state next may miss.
+const skip = onAnvil && "Anvil is not enough of a Hardhat node for it";
+
+test("Hardhat compiles with the compiler from npm, and its tests and network helpers pass", { skip }, async () => {
   const report = await hardhat("test", "nodejs", "--network", "localhost");
   assert.match(report, /Compiled 1 Solidity file/);
   assert.match(report, /13 passing/);

@@ -1,5 +1,8 @@
 // Steering the chain: snapshots, time, and when blocks are mined.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { accounts } from "./lib/accounts.mjs";
@@ -72,6 +75,44 @@ test("evm_increaseTime and evm_setNextBlockTimestamp move the clock, forwards on
   await pay(1);
   assert.ok(follows(Number((await head()).timestamp), exact), "time goes on from there");
   await assert.rejects(node.rpc("evm_setNextBlockTimestamp", exact - 1_000));
+});
+
+test("a transaction that the node signs is mined when its hash comes, if it can be", { skip: onAnvil }, async () => {
+  for (let value = 1; value <= 30; value++) {
+    const hash = await node.rpc("eth_sendTransaction", { from: alice.address, to: bob.address, value: hex(value) });
+    assert.notEqual(await node.rpc("eth_getTransactionReceipt", hash), null, `transaction ${value}`);
+  }
+  // 30 blocks in less than as many seconds leave the clock behind; it moves on from the newest block all the same.
+  const { timestamp } = await head();
+  await node.rpc("evm_increaseTime", 1_000);
+  await pay(1);
+  assert.ok(Number((await head()).timestamp) >= Number(timestamp) + 1_000);
+  // One that waits for an earlier one does not keep its sender waiting: here, for as long as there is none.
+  const nonce = Number(await node.rpc("eth_getTransactionCount", bob.address, "latest"));
+  const gapped = { from: bob.address, to: alice.address, nonce: hex(nonce + 1) };
+  const waiting = await node.rpc("eth_sendTransaction", gapped);
+  assert.equal(await node.rpc("eth_getTransactionReceipt", waiting), null);
+  await node.rpc("eth_sendTransaction", { ...gapped, nonce: hex(nonce) });
+  await receiptOf(node, waiting);
+});
+
+test("the chain begins now, at --timestamp, or at 0 on disk; web3_clientVersion is --client-version", { skip: onAnvil }, async () => {
+  const begins = async (of) => Number((await of.rpc("eth_getBlockByNumber", "0x0", false)).timestamp);
+  const age = Date.now() / 1000 - (await begins(node));
+  assert.ok(age > -2 && age < 3_600, `${age} s`);
+  assert.match(await node.rpc("web3_clientVersion"), /^Heddle\//);
+  await withNode({ extra: ["--timestamp", "1234567", "--client-version", "anvil/of-sorts"] }, async (other) => {
+    assert.equal(await begins(other), 1_234_567);
+    assert.equal(await other.rpc("anvil_getGenesisTime"), 1_234_567);
+    assert.equal(await other.rpc("web3_clientVersion"), "anvil/of-sorts");
+    assert.equal((await other.rpc("anvil_metadata")).clientVersion, "anvil/of-sorts");
+  });
+  const datadir = mkdtempSync(join(tmpdir(), "heddle-dev-"));
+  try {
+    await withNode({ datadir }, async (other) => assert.equal(await begins(other), 0));
+  } finally {
+    rmSync(datadir, { recursive: true, force: true });
+  }
 });
 
 test("with evm_setAutomine off, transactions wait for evm_mine and share its block", async () => {
