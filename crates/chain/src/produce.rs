@@ -9,8 +9,8 @@ use alloy_eips::{eip4895::Withdrawal, eip7685::Requests};
 use alloy_primitives::{Address, B256, Bloom, Bytes, U256};
 use heddle_chainspec::EthereumHardforks;
 use heddle_evm::{
-    BlockInput, BlockOutput, InvalidTransactions, RecoveredTransaction, SkippedTransaction,
-    StateChanges, block_context,
+    BlockInput, BlockOutput, InvalidTransactions, Receipt, RecoveredTransaction,
+    SkippedTransaction, StateChanges, block_context,
 };
 use heddle_parallel::Profile;
 use heddle_store::{BlockBatch, StoreError};
@@ -187,26 +187,24 @@ impl Chain {
             // The stored state knows nothing of it yet.
             output.changes = (**altered).clone().then(output.changes);
         }
-        let (trie_after, trie) = match nodes {
-            Some(nodes) => {
-                let started = Instant::now();
-                let before = if keeps_trie {
-                    self.kept_trie.take(parent_block.hash(), &nodes)?
-                } else {
-                    StateTrie::stored(&nodes).map_err(StoreError::from)?
-                };
-                let after = before.after(&nodes, &output.changes).map_err(StoreError::from)?;
-                metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
-                (Some(after.0), after.1)
-            }
-            None => {
-                read_wiped(base, &mut output.changes)?;
-                (None, TrieUpdates::default())
-            }
+        let transactions = without_skipped(offered, &output.skipped);
+        if nodes.is_none() {
+            read_wiped(base, &mut output.changes)?;
+        }
+        // Neither of the two needs the other.
+        let (trie, body) = rayon::join(
+            || {
+                let nodes = nodes.as_ref();
+                nodes.map(|nodes| self.trie_after(parent_block, nodes, &output.changes, keeps_trie))
+            },
+            || body_roots(&transactions, &output.receipts),
+        );
+        let (trie_after, trie) = match trie.transpose()? {
+            Some((after, updates)) => (Some(after), updates),
+            None => (None, TrieUpdates::default()),
         };
         let root = trie_after.as_ref().map_or(B256::ZERO, StateTrie::root);
-        let transactions = without_skipped(offered, &output.skipped);
-        self.seal(&mut header, root, &transactions, &output);
+        self.seal(&mut header, root, &body, &output);
         let BlockOutput { receipts, requests, changes, skipped, .. } = output;
         let block = Arc::new(ChainBlock::new(
             Sealed::new(header),
@@ -234,22 +232,32 @@ impl Chain {
         })
     }
 
-    fn seal(
+    /// The tries after the block that makes these changes, and what it does to the nodes.
+    fn trie_after<R: NodeReader<Error = StoreError>>(
         &self,
-        header: &mut Header,
-        state_root: B256,
-        transactions: &[RecoveredTransaction],
-        output: &BlockOutput,
-    ) {
+        parent: &ChainBlock,
+        nodes: &R,
+        changes: &StateChanges,
+        keeps_trie: bool,
+    ) -> Result<(StateTrie, TrieUpdates), StoreError> {
+        let started = Instant::now();
+        let before = if keeps_trie {
+            self.kept_trie.take(parent.hash(), nodes)?
+        } else {
+            StateTrie::stored(nodes)?
+        };
+        let after = before.after(nodes, changes)?;
+        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+        Ok(after)
+    }
+
+    fn seal(&self, header: &mut Header, state_root: B256, body: &BodyRoots, output: &BlockOutput) {
         let timestamp = header.timestamp;
         header.state_root = state_root;
         header.gas_used = output.gas_used;
-        header.transactions_root = calculate_transaction_root(transactions);
-        header.receipts_root = calculate_receipt_root(&output.receipts);
-        header.logs_bloom = output
-            .receipts
-            .iter()
-            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+        header.transactions_root = body.transactions;
+        header.receipts_root = body.receipts;
+        header.logs_bloom = body.logs_bloom;
         header.blob_gas_used =
             self.spec.is_cancun_active_at_timestamp(timestamp).then_some(output.blob_gas_used);
         header.requests_hash = self
@@ -288,6 +296,25 @@ impl Chain {
         self.advance(block.clone())?;
         Ok(block)
     }
+}
+
+/// What the header says about transactions and receipts.
+struct BodyRoots {
+    transactions: B256,
+    receipts: B256,
+    logs_bloom: Bloom,
+}
+
+fn body_roots(transactions: &[RecoveredTransaction], receipts: &[Receipt]) -> BodyRoots {
+    let started = Instant::now();
+    let (transactions, receipts_root) = rayon::join(
+        || calculate_transaction_root(transactions),
+        || calculate_receipt_root(receipts),
+    );
+    let logs_bloom =
+        receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
+    metrics::histogram!("chain_body_roots_seconds").record(started.elapsed());
+    BodyRoots { transactions, receipts: receipts_root, logs_bloom }
 }
 
 /// Fills in what the slots were that a block wrote after it had wiped the account: of a state that is not all here, the
