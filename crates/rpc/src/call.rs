@@ -1,6 +1,10 @@
 //! Running a call on some state without keeping anything: the ground under `eth_call`, `eth_estimateGas` and
 //! `eth_createAccessList`.
 
+mod brief;
+
+use std::sync::Arc;
+
 use alloy_evm::{EvmEnv, eth::EthEvmContext, overrides::apply_block_overrides};
 use alloy_primitives::{Address, Bytes, TxKind, U256};
 use alloy_rpc_types_eth::{AccessList, BlockOverrides, TransactionRequest, state::StateOverride};
@@ -61,11 +65,28 @@ impl CallRequest {
     }
 }
 
-/// `eth_call`.
+/// `eth_call`: at once if it is brief, otherwise in its turn.
+pub(crate) async fn call_in_turn(
+    context: Arc<Context>,
+    request: CallRequest,
+) -> Result<Bytes, Failure> {
+    if let Some(answer) = brief::call_briefly(&context, &request) {
+        return answer;
+    }
+    let worker = context.clone();
+    context.compute(move || call(&worker, &request)).await
+}
+
+/// `eth_call`, however long it takes.
 pub(crate) fn call(context: &Context, call: &CallRequest) -> Result<Bytes, Failure> {
     let mut simulation = Simulation::new(context, call)?;
     let gas = simulation.gas_limit_wanted();
-    match simulation.run(gas) {
+    answer(simulation.run(gas), gas)
+}
+
+/// What `eth_call` answers.
+fn answer(result: Result<Outcome, Refused>, gas: u64) -> Result<Bytes, Failure> {
+    match result {
         Ok(outcome) => outcome.into_output(),
         Err(Refused::Invalid(reason)) => {
             Err(Failure::server(format!("err: {reason} (supplied gas {gas})")))

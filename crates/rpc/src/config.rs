@@ -243,6 +243,15 @@ pub struct RpcLimits {
     pub subscriptions_per_connection_max: u32,
     /// Messages queued for a WebSocket client before its subscriptions wait for it.
     pub websocket_queue_max: u32,
+    /// Bytes of answers that all clients together have not taken; beyond, answers of more than 64 KiB are refused.
+    pub unsent_bytes_max: usize,
+    /// Calls of one WebSocket or IPC client that are answered at once; further ones wait. A client that needs an answer
+    /// to ask on has one; this is for those that ask much and read little.
+    pub websocket_calls_max: usize,
+    /// Bytes of answers that such a client has not taken; while there are more, its calls wait.
+    pub websocket_unsent_bytes_max: usize,
+    /// Bytes of its calls that wait; while there are more, nothing is read from it.
+    pub websocket_waiting_bytes_max: usize,
     /// How long a new connection may take for the head of its first request, and any for the body of one. As geth's
     /// read timeout.
     pub request_time_max: Duration,
@@ -312,6 +321,10 @@ impl Default for RpcLimits {
             connections_max: 1_024,
             subscriptions_per_connection_max: 1_024,
             websocket_queue_max: 1_024,
+            unsent_bytes_max: 1024 * 1024 * 1024,
+            websocket_calls_max: 64,
+            websocket_unsent_bytes_max: 16 * 1024 * 1024,
+            websocket_waiting_bytes_max: 1024 * 1024,
             request_time_max: Duration::from_secs(30),
             idle_time_max: Duration::from_secs(120),
             write_stalled_max: Duration::from_secs(10),

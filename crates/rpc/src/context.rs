@@ -10,7 +10,7 @@ use heddle_pool::Pool;
 use crate::{
     ForkDefaults, LogSwitch, RpcConfig, RpcError, RpcLimits, accounts::Accounts, errors::Failure,
     fees::TipOracle, filters::Filters, ingress::Ingress, methods, params::BlockParam,
-    work::HeavyWork,
+    traffic::Unsent, work::HeavyWork,
 };
 
 /// The node as the methods see it.
@@ -28,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) traces: HeavyWork,
     /// On a fork, whatever may have to wait for another node.
     fork_work: HeavyWork,
+    /// Answers on their way to clients.
+    pub(crate) unsent: Arc<Unsent>,
     pub(crate) fork: ForkDefaults,
     pub(crate) limits: RpcLimits,
     pub(crate) dev: bool,
@@ -60,6 +62,7 @@ impl Context {
             work: HeavyWork::new(limits.heavy_calls_max, limits.heavy_calls_waiting_max),
             traces: HeavyWork::new(limits.traces_max, limits.traces_waiting_max),
             fork_work: HeavyWork::new(limits.fork_calls_max, limits.heavy_calls_waiting_max),
+            unsent: Unsent::new(&limits),
             fork: config.fork.clone(),
             dev: config.dev,
             client_version: config.client_version.clone().unwrap_or_else(methods::client_version),

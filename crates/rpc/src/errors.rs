@@ -84,6 +84,10 @@ pub(crate) enum Failure {
     Busy(usize),
     #[error("the node has {0} transactions whose senders it has not recovered yet; try again")]
     IngressFull(usize),
+    #[error(
+        "the node is busy: answers of {0} bytes wait for their clients to read them; try again"
+    )]
+    Unread(usize),
 }
 
 impl Failure {
@@ -104,7 +108,9 @@ impl Failure {
             Self::Reverted { .. } => REVERTED,
             Self::Server(_) => SERVER_ERROR,
             Self::Coded { code, .. } => *code,
-            Self::Limit(_) | Self::Busy(_) | Self::IngressFull(_) => LIMIT_EXCEEDED,
+            Self::Limit(_) | Self::Busy(_) | Self::IngressFull(_) | Self::Unread(_) => {
+                LIMIT_EXCEEDED
+            }
         }
     }
 }

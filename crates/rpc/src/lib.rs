@@ -48,6 +48,7 @@ mod state;
 mod subscriptions;
 mod testing;
 mod trace;
+mod traffic;
 mod transactions;
 mod watch;
 mod work;

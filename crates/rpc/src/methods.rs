@@ -335,9 +335,7 @@ impl Table<'_> {
     }
 
     fn calls(&mut self) -> Result<(), RpcError> {
-        self.heavy("eth_call", 4, CallRequest::parse, |context, request| {
-            call::call(context, &request)
-        })?;
+        self.waiting("eth_call", 4, CallRequest::parse, call::call_in_turn)?;
         self.heavy("eth_estimateGas", 4, CallRequest::parse, |context, request| {
             estimate::estimate(context, &request).map(U64::from)
         })?;

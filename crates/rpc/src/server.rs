@@ -1,13 +1,12 @@
 //! Listening, and stopping.
 
 use std::{
-    collections::HashSet,
-    future::Future,
+    future::{Future, ready},
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,7 +20,7 @@ use jsonrpsee::{
     core::{BoxError, middleware::RpcServiceBuilder},
     server::{
         BatchRequestConfig, HttpBody, HttpRequest, HttpResponse, PingConfig, Server, ServerConfig,
-        ServerHandle, StopHandle, stop_channel,
+        ServerHandle, StopHandle, http::response, stop_channel, ws::is_upgrade_request,
     },
 };
 use tokio::{
@@ -30,18 +29,19 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError},
     task::{JoinHandle, JoinSet},
 };
-use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
+use tower::{Layer, Service, util::BoxCloneSyncService};
 
 use crate::{
     Apis, Namespace, RpcConfig, RpcError, RpcLimits,
     connection::Connection,
     context::Context,
-    fork::forward::ForwardLayer,
-    http::{GateLayer, cors},
+    fork::forward::{Forward, ForwardLayer},
+    http::{Answer, HttpCalls, Rules},
     ipc::{self, IpcSocket},
     methods,
-    service::CheckedLayer,
+    service::{Called, Checked, CheckedLayer},
     subscriptions::HexIds,
+    traffic::{Metered, Traffic, Unsent},
 };
 
 /// How long open connections may take to finish what they are at when the server stops.
@@ -106,11 +106,19 @@ impl RpcServer {
             methods::module(context.clone(), &over_http)?.method_names().collect();
         methods.sort_unstable();
         let services = Services {
-            http: endpoint(&over_http, &context, Reach::Network)?,
-            websocket: endpoint(&over_websocket, &context, Reach::Network)?,
+            rules: Some(Arc::new(Rules::new(&over_http))),
+            http: http_calls(&over_http, &context)?,
+            websocket: websocket_endpoints(&over_websocket, &context)?,
+            unsent: context.unsent.clone(),
         };
         // Whoever can open the socket can stop the node as well, so nothing is kept from them.
-        let local = endpoint(&served(&Apis::all()), &context, Reach::Local)?;
+        let everything = served(&Apis::all());
+        let local = Services {
+            rules: None,
+            http: http_calls(&everything, &context)?,
+            websocket: websocket_endpoints(&everything, &context)?,
+            unsent: context.unsent.clone(),
+        };
         tracing::info!(%address, apis = %over_http.apis, "JSON-RPC over HTTP and WebSocket");
         warn_of_risks(address, &over_http);
         if over_websocket.apis != over_http.apis {
@@ -165,46 +173,48 @@ fn warn_of_risks(address: SocketAddr, config: &RpcConfig) {
     }
 }
 
-/// One client's way from an HTTP request to the methods and back.
+/// One WebSocket client's way from the handshake to the methods and back.
 type Endpoint = BoxCloneSyncService<HttpRequest, HttpResponse, BoxError>;
 /// Makes one of them for each connection, whose id is what keeps subscriptions apart.
 type Endpoints = Arc<dyn Fn(StopHandle) -> Endpoint + Send + Sync>;
 
-/// From where an endpoint can be reached.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// By web pages and other machines, perhaps.
-    Network,
-    /// By the node's own user.
-    Local,
-}
-
-/// Serves the namespaces of this configuration.
-fn endpoint(
+/// What is between a call and its method: checks, and the other node of a fork.
+fn layers(
     config: &RpcConfig,
     context: &Arc<Context>,
-    reach: Reach,
-) -> Result<Endpoints, RpcError> {
-    let module: RpcModule<Context> = methods::module(context.clone(), config)?;
-    let names: HashSet<&'static str> = module.method_names().collect();
+    module: &RpcModule<Context>,
+    has_subscriptions: bool,
+) -> (CheckedLayer, ForwardLayer) {
+    let response_bytes_max = config.limits.response_bytes_max as usize;
     let checked = CheckedLayer {
         context: context.clone(),
-        methods: Arc::new(names),
+        methods: Arc::new(module.method_names().map(|name| (name, OnceLock::new())).collect()),
+        has_subscriptions,
         batch_calls_max: config.limits.batch_calls_max as usize,
-        response_bytes_max: config.limits.response_bytes_max as usize,
+        response_bytes_max,
     };
-    let forward = ForwardLayer {
-        context: context.clone(),
-        response_bytes_max: config.limits.response_bytes_max as usize,
-    };
-    let rpc = RpcServiceBuilder::new().layer(checked).layer(forward);
-    let is_open = reach == Reach::Network;
-    let cors = if is_open { cors(config)? } else { None };
-    let gate = is_open.then(|| GateLayer::new(config));
+    (checked, ForwardLayer { context: context.clone(), response_bytes_max })
+}
+
+/// Serves the namespaces of this configuration over HTTP.
+fn http_calls(
+    config: &RpcConfig,
+    context: &Arc<Context>,
+) -> Result<HttpCalls<Checked<Forward<Called>>>, RpcError> {
+    let module = methods::module(context.clone(), config)?;
+    let (checked, forward) = layers(config, context, &module, false);
+    let response_bytes_max = config.limits.response_bytes_max as usize;
+    let called = Called { methods: module.into(), response_bytes_max };
+    HttpCalls::new(checked.layer(forward.layer(called)), context.unsent.clone(), config)
+}
+
+/// Serves the namespaces of this configuration over WebSocket.
+fn websocket_endpoints(config: &RpcConfig, context: &Arc<Context>) -> Result<Endpoints, RpcError> {
+    let module = methods::module(context.clone(), config)?;
+    let (checked, forward) = layers(config, context, &module, true);
     let services = Server::builder()
-        .set_config(transport(config))
-        .set_rpc_middleware(rpc)
-        .set_http_middleware(ServiceBuilder::new().option_layer(cors).option_layer(gate))
+        .set_config(websocket_transport(config))
+        .set_rpc_middleware(RpcServiceBuilder::new().layer(checked).layer(forward))
         .to_service_builder();
     Ok(Arc::new(move |stop| BoxCloneSyncService::new(services.clone().build(module.clone(), stop))))
 }
@@ -212,29 +222,39 @@ fn endpoint(
 /// What is served on the port: an upgraded connection can have other methods than one that is not.
 #[derive(Clone)]
 struct Services {
-    http: Endpoints,
+    /// Who is let in; `None` for everybody.
+    rules: Option<Arc<Rules>>,
+    http: HttpCalls<Checked<Forward<Called>>>,
     websocket: Endpoints,
+    unsent: Arc<Unsent>,
 }
 
-/// Hands a connection's requests to the endpoint for their transport.
+/// Hands a connection's requests to what serves their transport.
 struct ByTransport {
-    http: Endpoint,
-    websocket: Endpoint,
+    services: Services,
+    stop: StopHandle,
     has_asked: Arc<AtomicBool>,
+    traffic: Arc<Traffic>,
 }
 
 impl hyper::service::Service<HttpRequest<Incoming>> for ByTransport {
     type Response = HttpResponse;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<HttpResponse>> + Send>>;
+    type Error = BoxError;
+    type Future = Answer;
 
-    fn call(&self, request: HttpRequest<Incoming>) -> Self::Future {
+    fn call(&self, mut request: HttpRequest<Incoming>) -> Answer {
         // Relaxed: whoever reads it only wants to know whether it happened some time ago.
         self.has_asked.store(true, Ordering::Relaxed);
-        let is_websocket = request.headers().contains_key("upgrade");
-        let mut endpoint = if is_websocket { self.websocket.clone() } else { self.http.clone() };
-        let answer = endpoint.call(request.map(HttpBody::new));
-        Box::pin(async move { answer.await.map_err(io::Error::other) })
+        let Services { rules, http, websocket, .. } = &self.services;
+        if rules.as_ref().is_some_and(|rules| !rules.admits(&request)) {
+            Box::pin(ready(Ok(response::denied())))
+        } else if is_upgrade_request(&request) {
+            // Every call on it will have this at hand.
+            request.extensions_mut().insert(self.traffic.clone());
+            websocket(self.stop.clone()).call(request.map(HttpBody::new))
+        } else {
+            http.answer(request)
+        }
     }
 }
 
@@ -244,11 +264,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let has_asked = Arc::new(AtomicBool::new(false));
-    let service = ByTransport {
-        http: (services.http)(stop.clone()),
-        websocket: (services.websocket)(stop.clone()),
-        has_asked: has_asked.clone(),
-    };
+    let traffic = Traffic::new(&limits, services.unsent.clone());
+    let stream = Metered::new(stream, traffic.clone());
+    let service =
+        ByTransport { services, stop: stop.clone(), has_asked: has_asked.clone(), traffic };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_time_max)
@@ -278,20 +297,20 @@ where
 async fn serve_local(
     stream: UnixStream,
     place: OwnedSemaphorePermit,
-    endpoints: Endpoints,
+    services: Services,
     limits: Arc<RpcLimits>,
     stop: StopHandle,
 ) {
     let (near, far) = tokio::io::duplex(ipc::PIPE_BYTES);
     let client = Connection::new(stream, limits.write_stalled_max, place);
     let carried = ipc::carry(client, near, limits.clone());
-    let services = Services { http: endpoints.clone(), websocket: endpoints };
     tokio::join!(serve(far, services, limits, stop), carried);
 }
 
-fn transport(config: &RpcConfig) -> ServerConfig {
+fn websocket_transport(config: &RpcConfig) -> ServerConfig {
     let limits = &config.limits;
     ServerConfig::builder()
+        .ws_only()
         .max_request_body_size(limits.request_bytes_max)
         .max_response_body_size(limits.response_bytes_max)
         .max_connections(limits.connections_max)

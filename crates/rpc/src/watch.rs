@@ -70,7 +70,7 @@ impl Clock {
 }
 
 /// Ends the frame. Callers end too, each at its next instruction.
-fn halt(interpreter: &mut Interpreter) {
+pub(crate) fn halt(interpreter: &mut Interpreter) {
     if interpreter.bytecode.is_not_end() {
         interpreter.halt(InstructionResult::OutOfGas);
     }

@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::errors::Failure;
+use crate::{errors::Failure, traffic::CALLER};
 
 /// Runs what takes longer than a few microseconds away from the connections' threads.
 #[derive(Debug)]
@@ -39,23 +39,37 @@ impl HeavyWork {
         }
     }
 
+    /// Waits for a place among those who compute, if there is one among those who wait.
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let already = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if already >= self.waiting_max {
+            metrics::counter!("rpc_busy_total").increment(1);
+            return Err(Failure::Busy(self.at_once_max));
+        }
+        let acquired = Arc::clone(&self.permits).acquire_owned().await;
+        acquired.map_err(|_| Failure::server("the node is shutting down"))
+    }
+
     /// Computes `job` once it is its turn.
     pub(crate) async fn run<T, F>(&self, job: F) -> Result<T, Failure>
     where
         F: FnOnce() -> Result<T, Failure> + Send + 'static,
         T: Send + 'static,
     {
-        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                let already = self.waiting.fetch_add(1, Ordering::Relaxed);
-                let _waiting = Waiting(&self.waiting);
-                if already >= self.waiting_max {
-                    metrics::counter!("rpc_busy_total").increment(1);
-                    return Err(Failure::Busy(self.at_once_max));
+        let caller = CALLER.try_with(Arc::clone).ok();
+        let permit = loop {
+            let permit = self.turn().await?;
+            match &caller {
+                // Its client stopped reading meanwhile: others first.
+                Some(caller) if !caller.has_room() => {
+                    drop(permit);
+                    caller.room().await;
                 }
-                let acquired = Arc::clone(&self.permits).acquire_owned().await;
-                acquired.map_err(|_| Failure::server("the node is shutting down"))?
+                _ => break permit,
             }
         };
         // The permit goes along: it is free again when the computation ends, not when the client hangs up.

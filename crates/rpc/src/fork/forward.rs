@@ -21,6 +21,7 @@ use crate::{
     context::Context,
     errors::Failure,
     params::{Argument, BlockParam},
+    service::Answering,
 };
 
 /// What a method is about, and which of its parameters says so.
@@ -248,17 +249,7 @@ impl ForwardLayer {
     }
 }
 
-impl<S> RpcServiceT for Forward<S>
-where
-    S: RpcServiceT<
-            MethodResponse = MethodResponse,
-            NotificationResponse = MethodResponse,
-            BatchResponse = MethodResponse,
-        > + Clone
-        + Send
-        + Sync
-        + 'static,
-{
+impl<S: Answering> RpcServiceT for Forward<S> {
     type MethodResponse = MethodResponse;
     type NotificationResponse = MethodResponse;
     type BatchResponse = MethodResponse;

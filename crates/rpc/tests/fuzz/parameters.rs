@@ -1,54 +1,14 @@
-//! Every method with structured random parameters: right types with odd values, wrong types, too few, too many, deep
-//! nesting, batches. Nothing may panic, every answer is well-formed JSON-RPC, and afterwards the node takes the same
-//! memory and answers in the same time.
-//!
-//! `HEDDLE_FUZZ_REQUESTS` (200,000 by default) and `HEDDLE_FUZZ_SEED` choose another run.
+//! Random parameters that look like what methods take.
 
-mod support;
-
-use std::{
-    sync::{Mutex, OnceLock},
-    thread,
-    time::{Duration, Instant},
-};
-
-use heddle_rpc::{RpcConfig, RpcLimits};
 use serde_json::{Value, json};
-use support::{ALICE, BOB, Http, dev_config, resident_bytes, start};
 
-// As the node: the memory that is compared is that of the allocator it runs with.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const REQUESTS: u64 = 200_000;
-/// Clients at once.
-const CLIENTS: u64 = 3;
-
-/// Methods that put something on the chain or take it off, or into the pool: with them memory would grow because the
-/// chain does. They are fuzzed first, on a chain of their own.
-const CHANGING: [&str; 11] = [
-    "anvil_",
-    "hardhat_",
-    "evm_",
-    "testing_",
-    "eth_send",
-    "debug_setHead",
-    "eth_newFilter",
-    "eth_newBlockFilter",
-    "eth_newPendingTransactionFilter",
-    "eth_subscribe",
-    "eth_unsubscribe",
-];
-
-fn is_changing(method: &str) -> bool {
-    CHANGING.iter().any(|prefix| method.starts_with(prefix))
-}
+use crate::support::{ALICE, BOB};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): every seed gives another run, and the same one again.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -56,15 +16,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    fn one_in(&mut self, times: usize) -> bool {
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
         &list[self.below(list.len())]
     }
 
@@ -75,10 +35,10 @@ impl Random {
 }
 
 /// What the chain has that parameters can name.
-struct Known {
-    hashes: Vec<String>,
-    addresses: Vec<String>,
-    raw: Vec<String>,
+pub(crate) struct Known {
+    pub(crate) hashes: Vec<String>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) raw: Vec<String>,
 }
 
 /// What kind of parameter a method takes somewhere.
@@ -157,6 +117,15 @@ fn kinds(method: &str) -> &'static [Kind] {
             &[Address, Quantity, Quantity]
         }
         "anvil_setBalance" | "anvil_addBalance" | "anvil_setNonce" => &[Address, Quantity],
+        "eth_subscribe" => &[Text, Filter],
+        "eth_unsubscribe" | "evm_revert" => &[Quantity],
+        "anvil_mine" | "hardhat_mine" | "evm_setTime" | "evm_increaseTime" => &[Quantity, Quantity],
+        "anvil_reorg" => &[Quantity, Calls],
+        "anvil_rollback" | "anvil_setNextBlockBaseFeePerGas" | "anvil_setBlockGasLimit" => {
+            &[Quantity]
+        }
+        "anvil_impersonateAccount" | "anvil_setCoinbase" => &[Address],
+        "anvil_loadState" => &[Bytes],
         "anvil_setCode" => &[Address, Bytes],
         "anvil_setStorageAt" => &[Address, Quantity, Hash],
         "anvil_dealERC20" => &[Address, Address, Quantity],
@@ -437,7 +406,7 @@ impl Known {
         object
     }
 
-    fn request(&self, random: &mut Random, method: &str, id: u64) -> Value {
+    pub(crate) fn request(&self, random: &mut Random, method: &str, id: u64) -> Value {
         let mut params: Vec<_> =
             kinds(method).iter().map(|kind| self.value(random, *kind)).collect();
         match random.below(12) {
@@ -478,233 +447,4 @@ fn odd(random: &mut Random, depth: usize) -> Value {
         14 => json!(format!("-{:#x}", random.next())),
         _ => json!("0xg1"),
     }
-}
-
-/// Panics of the node, whichever thread they were on.
-static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-fn watch_panics() {
-    static WATCHED: OnceLock<()> = OnceLock::new();
-    WATCHED.get_or_init(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(info.to_string());
-            usual(info);
-        }));
-    });
-}
-
-fn panics() -> Vec<String> {
-    PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-}
-
-/// What is wrong with an answer to the request with this id.
-fn complaint(answer: &Value, id: u64) -> Option<&'static str> {
-    if answer["jsonrpc"] != "2.0" {
-        return Some("no version");
-    }
-    if answer["id"] != id {
-        return Some("another id");
-    }
-    match (answer.get("result"), answer.get("error")) {
-        (Some(_), None) => None,
-        (None, Some(error)) => {
-            let message = error["message"].as_str().unwrap_or_default();
-            let is_ours = message.contains("panic") || message.contains("internal error");
-            let is_whole = error["code"].is_i64() && !message.is_empty();
-            (!is_whole || is_ours).then_some("not an error as it should be")
-        }
-        _ => Some("neither result nor error, or both"),
-    }
-}
-
-/// Sends so many requests over one connection.
-fn fuzz(
-    address: std::net::SocketAddr,
-    known: &Known,
-    methods: &[&'static str],
-    seed: u64,
-    requests: u64,
-) {
-    const BATCH_MAX: u64 = 5;
-    let mut random = Random(seed);
-    let mut client = Http::connect(address);
-    let mut sent = 0;
-    while sent < requests {
-        let count = if random.one_in(20) { 1 + random.below(BATCH_MAX as usize) as u64 } else { 1 };
-        let calls: Vec<_> = (0..count)
-            .map(|id| {
-                let method = *random.pick(methods);
-                known.request(&mut random, method, id)
-            })
-            .collect();
-        let is_batch = count > 1 || random.one_in(100);
-        let body = if is_batch { json!(calls).to_string() } else { calls[0].to_string() };
-        let describe = |what: &str| {
-            let shown: String = body.chars().take(2_000).collect();
-            format!("seed {seed}, after {sent} requests: {what}\n{shown}")
-        };
-        let (status, answer) = client
-            .post("localhost", &body)
-            .unwrap_or_else(|error| panic!("{}", describe(&error.to_string())));
-        assert_eq!(status, 200, "{}", describe("status"));
-        let answer: Value = serde_json::from_slice(&answer).unwrap_or_else(|error| {
-            panic!("{}", describe(&format!("{error}: {}", String::from_utf8_lossy(&answer))))
-        });
-        let answers =
-            if is_batch { answer.as_array().cloned().unwrap_or_default() } else { vec![answer] };
-        assert_eq!(answers.len(), calls.len(), "{}", describe("answers"));
-        for (id, answer) in answers.iter().enumerate() {
-            if let Some(complaint) = complaint(answer, id as u64) {
-                panic!("{}", describe(&format!("{complaint}: {answer}")));
-            }
-        }
-        let panics = panics();
-        assert!(panics.is_empty(), "{}", describe(&panics.join("\n")));
-        sent += count;
-    }
-}
-
-fn fuzz_by_all(
-    address: std::net::SocketAddr,
-    known: &Known,
-    methods: &[&'static str],
-    seed: u64,
-    requests: u64,
-) {
-    thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            scope.spawn(move || {
-                fuzz(address, known, methods, seed ^ (client << 32), requests / CLIENTS);
-            });
-        }
-    });
-}
-
-/// A chain with some transactions of every kind, and what can be asked of it.
-fn prepare(client: &mut Http) -> Known {
-    // PUSH1 1 PUSH1 0 SSTORE, LOG1, and code that stores and logs whenever it is called.
-    let deploy = "0x6001600055600160005560016000526008601860003960086000f3600160005560206000a0";
-    let mut hashes = Vec::new();
-    let mut addresses = vec![ALICE.to_owned(), BOB.to_owned()];
-    for request in [
-        json!({"from": ALICE, "data": deploy, "gas": "0x30d40"}),
-        json!({"from": ALICE, "to": BOB, "value": "0x1"}),
-        json!({"from": BOB, "to": ALICE, "value": "0x2", "accessList": []}),
-        json!({"from": BOB, "data": "0x60206000a0", "gas": "0x30d40"}),
-    ] {
-        let hash = client.result("eth_sendTransaction", &json!([request]));
-        let receipt = loop {
-            let receipt = client.result("eth_getTransactionReceipt", &json!([hash]));
-            if receipt.is_object() {
-                break receipt;
-            }
-            thread::yield_now();
-        };
-        hashes.extend(
-            [&receipt["transactionHash"], &receipt["blockHash"]]
-                .map(|hash| hash.as_str().unwrap().to_owned()),
-        );
-        addresses.extend(receipt["contractAddress"].as_str().map(str::to_owned));
-    }
-    let raw = |client: &mut Http, method: &str, params: Value| {
-        client.result(method, &params).as_str().unwrap().to_owned()
-    };
-    let raw = vec![
-        raw(client, "eth_getRawTransactionByHash", json!([hashes[0]])),
-        raw(client, "debug_getRawBlock", json!(["0x1"])),
-        raw(client, "debug_getRawBlock", json!(["latest"])),
-    ];
-    Known { hashes, addresses, raw }
-}
-
-/// Small enough that no single request takes long.
-fn config() -> RpcConfig {
-    let limits = RpcLimits {
-        call_time_max: Duration::from_millis(50),
-        trace_time_max: Duration::from_millis(100),
-        trace_bytes_max: 1 << 20,
-        call_gas_max: 2_000_000,
-        mined_blocks_max: 3,
-        filters_max: 16,
-        ..RpcLimits::default()
-    };
-    RpcConfig { limits, ..dev_config() }
-}
-
-/// How long a few hundred plain requests take: the fastest of several times.
-fn answering_time(client: &mut Http) -> Duration {
-    let rounds = (0..7).map(|_| {
-        let started = Instant::now();
-        for _ in 0..300 {
-            client.result("eth_getBalance", &json!([ALICE, "latest"]));
-        }
-        started.elapsed()
-    });
-    rounds.min().expect("several rounds")
-}
-
-fn requests() -> u64 {
-    std::env::var("HEDDLE_FUZZ_REQUESTS")
-        .map_or(REQUESTS, |text| text.parse().expect("HEDDLE_FUZZ_REQUESTS is a number"))
-}
-
-fn seed() -> u64 {
-    std::env::var("HEDDLE_FUZZ_SEED")
-        .map_or(1, |text| text.parse().expect("HEDDLE_FUZZ_SEED is a number"))
-}
-
-// One test, so that nothing else takes memory or time meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_parameters_harm_the_node() {
-    watch_panics();
-    let (requests, seed) = (requests(), seed());
-
-    // Everything, on a chain that the requests may well ruin.
-    let server = start(config()).await;
-    let address = server.local_addr();
-    let all = server.methods();
-    assert!(all.len() > 150, "{all:?}");
-    let known =
-        tokio::task::spawn_blocking(move || prepare(&mut Http::connect(address))).await.unwrap();
-    let (known, all) = tokio::task::spawn_blocking(move || {
-        fuzz_by_all(address, &known, &all, seed, requests / 5);
-        (known, all)
-    })
-    .await
-    .unwrap();
-    server.stop().await;
-    drop(known);
-
-    // What only reads, on a chain that stays as it is.
-    let server = start(config()).await;
-    let address = server.local_addr();
-    let reading: Vec<_> = all.into_iter().filter(|method| !is_changing(method)).collect();
-    let measured = tokio::task::spawn_blocking(move || {
-        let mut client = Http::connect(address);
-        let known = prepare(&mut client);
-        // Caches and pools are filled first; what is in use goes up and down by some megabytes, so the most of several
-        // looks is what later ones are compared with.
-        let mut before = (0, Duration::MAX);
-        for part in 0..4 {
-            fuzz_by_all(address, &known, &reading, seed + 1 + part, requests / 10);
-            before = (before.0.max(resident_bytes()), before.1.min(answering_time(&mut client)));
-        }
-        fuzz_by_all(address, &known, &reading, seed + 5, requests * 2 / 5);
-        // A long run leaves the former connection idle for longer than the node keeps such.
-        let mut client = Http::connect(address);
-        (before, (resident_bytes(), answering_time(&mut client)))
-    });
-    let ((bytes_before, time_before), (bytes, time)) = measured.await.unwrap();
-    server.stop().await;
-    #[expect(clippy::print_stdout, reason = "a measurement is to be seen")]
-    {
-        println!(
-            "{requests} requests: {bytes_before} -> {bytes} bytes, {time_before:?} -> {time:?} for 300 answers"
-        );
-    }
-    assert!(panics().is_empty(), "{:?}", panics());
-    assert!(bytes * 10 <= bytes_before * 11, "memory grew from {bytes_before} to {bytes} bytes");
-    // Other tests share the machine: only what is far slower counts.
-    assert!(time <= time_before * 2, "300 answers took {time_before:?} before and {time:?} after");
 }
