@@ -13,6 +13,9 @@ const FLAGS = [
   "--disable-component-update", "--disable-sync",
 ];
 
+/** A start takes a second or two. */
+const START_MS_MAX = 45_000;
+
 const isExecutable = (path) => {
   try {
     accessSync(path, constants.X_OK);
@@ -29,18 +32,24 @@ export function findChromium() {
   return NAMES.flatMap((name) => directories.map((directory) => join(directory, name))).find(isExecutable);
 }
 
+/** Starts the browser, a second time if it does not come up: on a busy machine it sometimes hangs. */
+async function launch(profile, options) {
+  const start = () => chromium.launchPersistentContext(profile, { ...options, timeout: START_MS_MAX });
+  try {
+    return await start();
+  } catch (error) {
+    console.error(`Chromium did not start: ${error.message}`);
+    return start();
+  }
+}
+
 /**
  * Opens a browser with a profile of its own, gives `body` a page, and closes everything. What the page writes to the
  * console as an error, throws, or asks from anywhere but its own file is collected in `complaints`.
  */
 export async function withPage(executablePath, options, body) {
   const profile = mkdtempSync(join(tmpdir(), "heddle-chromium-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath,
-    headless: true,
-    args: FLAGS,
-    ...options,
-  });
+  const context = await launch(profile, { executablePath, headless: true, args: FLAGS, ...options });
   try {
     const page = context.pages()[0] ?? (await context.newPage());
     const complaints = [];
