@@ -9,7 +9,7 @@ BUNDLES ?= $(HEDDLE_FIXTURES)/mainnet
 
 .DEFAULT_GOAL := help
 DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
-.PHONY: help run test test-fast test-rust test-model test-clients stress conformance bench replay simulation lint fmt fixtures contracts clients
+.PHONY: help run test test-fast test-rust test-model test-clients endurance fuzz stress conformance bench replay simulation lint fmt fixtures contracts clients
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ stress: ## Runs 100,000 small adversarial blocks with threads held up at random:
 test-clients: clients ## Runs cast, forge, Hardhat, ethers, viem and MetaMask against a node, and looks at reports in Chromium
 	$(CARGO) build --locked --bin heddle
 	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
+
+endurance: clients ## Sends 200,000 random requests to a release build, with 100 stuck clients, and compares memory and speed
+	$(CARGO) build --release --locked --bin heddle
+	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/release/heddle) HEDDLE_ENDURANCE_REQUESTS=$(or $(REQUESTS),200000) node --test --test-force-exit tests/endurance.test.mjs
+
+fuzz: ## Sends random parameters to every method for so many minutes: make fuzz [MINUTES=30]
+	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); seed=$$(date +%s); while [ $$(date +%s) -lt $$end ]; do \
+	  HEDDLE_FUZZ_SEED=$$((seed += 10)) $(CARGO) test --locked -p heddle-rpc --test fuzz -- --nocapture | grep requests: || exit 1; done
 
 clients: tests/node_modules/.package-lock.json
 
