@@ -9,7 +9,7 @@ BUNDLES ?= $(HEDDLE_FIXTURES)/mainnet
 
 .DEFAULT_GOAL := help
 DIR ?= $(HEDDLE_FIXTURES)/blockchain-tests.tar.zst
-.PHONY: help run test test-fast test-rust test-model test-clients endurance fuzz stress conformance bench replay simulation lint fmt fixtures contracts clients
+.PHONY: help run test test-fast test-rust test-model test-clients endurance fuzz stress conformance bench replay simulation lint fmt fixtures contracts clients faults
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ endurance: clients ## Sends 200,000 random requests to a release build, with 100
 fuzz: ## Sends random parameters to every method for so many minutes: make fuzz [MINUTES=30]
 	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); seed=$$(date +%s); while [ $$(date +%s) -lt $$end ]; do \
 	  HEDDLE_FUZZ_SEED=$$((seed += 10)) $(CARGO) test --locked -p heddle-rpc --test fuzz -- --nocapture | grep requests: || exit 1; done
+
+faults: clients ## Kills a node a hundred times under load, and looks at all that is there each time: make faults [ROUNDS=N]
+	$(CARGO) build --release --locked --bin heddle
+	cd tests && HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-../target}/release/heddle) HEDDLE_KILL_ROUNDS=$(or $(ROUNDS),100) node --test faults.test.mjs
 
 clients: tests/node_modules/.package-lock.json
 

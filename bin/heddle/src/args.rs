@@ -6,7 +6,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use heddle_load::{Endpoint, LoadOptions};
-use heddle_node::Apis;
+use heddle_node::{Apis, DurabilityPolicy};
 use heddle_workload::{WorkloadKind, WorkloadOptions};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -416,10 +416,18 @@ pub(crate) struct Node {
     /// Threads that execute a block's transactions [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
-    /// Most milliseconds for which a block may be shown before it is on disk; 0 waits for the disk
-    /// at every block.
-    #[arg(long = "durability.window", value_name = "MS", default_value_t = 100)]
-    pub(crate) durability_window_ms: u64,
+    /// When a block is on disk. "block": before it is shown, so that nothing that was seen is ever lost. "window=MS": at
+    /// most so many milliseconds after it is shown, which a crash can take back, for less time at the disk.
+    #[arg(long, value_name = "block|window=MS", value_parser = durability, default_value = "window=100")]
+    pub(crate) durability: DurabilityPolicy,
+    /// What `--durability window=MS` was called before; 0 is `--durability block`.
+    #[arg(
+        long = "durability.window",
+        value_name = "MS",
+        hide = true,
+        conflicts_with = "durability"
+    )]
+    pub(crate) durability_window_ms: Option<u64>,
     /// Serves Prometheus metrics there, for instance 127.0.0.1:9001.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
@@ -481,12 +489,16 @@ pub(crate) struct Db {
 pub(crate) enum DbCommand {
     /// Prints what the tables hold.
     Stats(DataDir),
-    /// Computes the state root anew from all accounts and compares it with the newest header.
+    /// Computes anew what headers say: every page's checksum, the state root from all accounts, and of every block its
+    /// parent, its transactions and its receipts.
     Verify(DataDir),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DataDir {
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
     /// The data directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) datadir: PathBuf,
@@ -525,12 +537,35 @@ fn gwei(text: &str) -> Result<u128, String> {
     Ok((gwei * 1e9) as u128)
 }
 
+/// Longest durability window: what piles up in memory meanwhile is some megabytes a second.
+const DURABILITY_WINDOW_MAX_MS: u64 = 60_000;
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
     if !(0.001..=BLOCK_TIME_MAX_S).contains(&seconds) {
         return Err(format!("{text} is not between 0.001 and {BLOCK_TIME_MAX_S} seconds"));
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// `block`, or `window=MS`.
+fn durability(text: &str) -> Result<DurabilityPolicy, String> {
+    if text == "block" {
+        return Ok(DurabilityPolicy::EveryBlock);
+    }
+    let window = text.strip_prefix("window=").and_then(|window| window.parse().ok());
+    let window = window.filter(|window| *window <= DURABILITY_WINDOW_MAX_MS);
+    window.map(durability_window).ok_or_else(|| {
+        format!("{text:?} is neither \"block\" nor \"window=\" and at most {DURABILITY_WINDOW_MAX_MS} milliseconds")
+    })
+}
+
+/// No window at all is a block's.
+pub(crate) fn durability_window(ms: u64) -> DurabilityPolicy {
+    match ms {
+        0 => DurabilityPolicy::EveryBlock,
+        window => DurabilityPolicy::Window(Duration::from_millis(window)),
+    }
 }
 
 /// `N` or `N..M`, both ends included.
@@ -576,6 +611,27 @@ mod tests {
             assert!(transactions_a_second(wrong).is_err(), "{wrong}");
             assert!(gwei(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn durability_is_by_block_or_by_a_window() {
+        assert_eq!(durability("block"), Ok(DurabilityPolicy::EveryBlock));
+        assert_eq!(durability("window=0"), Ok(DurabilityPolicy::EveryBlock));
+        let window = Duration::from_millis(250);
+        assert_eq!(durability("window=250"), Ok(DurabilityPolicy::Window(window)));
+        for wrong in ["", "window", "window=", "window=-1", "window=60001", "250", "never"] {
+            assert!(durability(wrong).is_err(), "{wrong}");
+        }
+        let parsed = |args: &[&str]| {
+            let line = ["heddle", "node", "--dev"].iter().chain(args);
+            match Heddle::try_parse_from(line).expect("right").command {
+                Command::Node(node) => (node.durability, node.durability_window_ms),
+                _ => panic!("not the command that was given"),
+            }
+        };
+        let usual = DurabilityPolicy::Window(heddle_node::DURABILITY_WINDOW);
+        assert_eq!(parsed(&[]), (usual, None));
+        assert_eq!(parsed(&["--durability.window", "0"]).1, Some(0));
     }
 
     #[test]

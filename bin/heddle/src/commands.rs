@@ -3,11 +3,12 @@
 use crate::{
     args::{self, DbCommand},
     banner::Banner,
+    database,
 };
 use anyhow::{Context, bail};
 use heddle_node::{
-    Apis, ChainSource, DevAccount, DevChain, DurabilityPolicy, LogSwitch, Node, NodeConfig,
-    NodeError, RpcConfig, STOP_TIME_MAX, has_dump, init_datadir, open_store, workers_by_default,
+    Apis, ChainSource, DevAccount, DevChain, LogSwitch, Node, NodeConfig, NodeError, RpcConfig,
+    STOP_TIME_MAX, has_dump, init_datadir, workers_by_default,
 };
 use std::{
     net::SocketAddr,
@@ -152,10 +153,7 @@ fn config(
         block_time: args.block_time,
         gas_limit: args.gas_limit,
         coinbase: args.etherbase,
-        durability: match args.durability_window_ms {
-            0 => DurabilityPolicy::EveryBlock,
-            window => DurabilityPolicy::Window(Duration::from_millis(window)),
-        },
+        durability: args.durability_window_ms.map_or(args.durability, args::durability_window),
         rpc: args.rpc.complete(
             RpcConfig {
                 address: SocketAddr::new(args.http_address, args.http_port),
@@ -186,6 +184,7 @@ struct StopSignals {
 impl StopSignals {
     fn install() -> anyhow::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
+        survive_file_size_limit()?;
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?,
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
@@ -200,6 +199,17 @@ impl StopSignals {
     }
 }
 
+/// Where files may not grow any more (`ulimit -f`), a write fails as on a full disk, which is better than the signal that
+/// ends the process otherwise.
+fn survive_file_size_limit() -> anyhow::Result<()> {
+    /// Its number on Linux and on macOS.
+    const SIGXFSZ: i32 = 25;
+    use tokio::signal::unix::{SignalKind, signal};
+    // Listened to once, it stays harmless.
+    drop(signal(SignalKind::from_raw(SIGXFSZ)).context("cannot listen for SIGXFSZ")?);
+    Ok(())
+}
+
 /// `heddle init`
 pub(crate) fn init(args: &args::Init) -> anyhow::Result<()> {
     let chain = ChainSource::from_file(&args.genesis)?;
@@ -211,24 +221,8 @@ pub(crate) fn init(args: &args::Init) -> anyhow::Result<()> {
 /// `heddle db`
 pub(crate) fn db(args: &args::Db) -> anyhow::Result<()> {
     match &args.command {
-        DbCommand::Stats(args) => {
-            let store = open_store(&args.datadir)?;
-            if let Some(head) = store.head() {
-                println!("head: block {}, {}", head.number, head.hash);
-            }
-            println!("{:<24} {:>14} {:>16}", "table", "entries", "bytes");
-            for table in store.table_sizes()? {
-                println!("{:<24} {:>14} {:>16}", table.name, table.entries, table.bytes);
-            }
-        }
-        DbCommand::Verify(args) => {
-            let store = open_store(&args.datadir)?;
-            let report = store.verify_state()?;
-            println!(
-                "verified: block {}, state root {}, {} accounts, {} slots",
-                report.head.number, report.state_root, report.accounts, report.slots
-            );
-        }
+        DbCommand::Stats(args) => database::stats(args)?,
+        DbCommand::Verify(args) => database::verify(args)?,
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod banner;
 mod bench;
 mod chain_file;
 mod commands;
+mod database;
 mod fork_args;
 mod load;
 mod logging;

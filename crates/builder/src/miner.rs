@@ -117,6 +117,9 @@ impl Miner {
         txs: Vec<Recovered<PoolTransaction>>,
         origin: Origin,
     ) -> Vec<Result<TxHash, PoolError>> {
+        if let Err(error) = self.shared.chain.store().check_writable() {
+            return vec![Err(PoolError::NoBlocks(error.to_string())); txs.len()];
+        }
         let latest = |address| {
             use heddle_pool::AccountReader;
             let chain = &self.shared.chain;

@@ -236,6 +236,7 @@ impl Worker {
         if self.shared.pool.status().0 == 0 {
             return Ok(false);
         }
+        self.check_writable()?;
         let (produced, offered) = self.shared.produce()?;
         if offered.is_empty() {
             return Ok(false);
@@ -249,8 +250,14 @@ impl Worker {
         Ok(true)
     }
 
+    /// Before a block is executed in vain.
+    fn check_writable(&self) -> Result<(), MineError> {
+        Ok(self.shared.chain.store().check_writable().map_err(ChainError::from)?)
+    }
+
     /// Makes one block with whatever is there.
     fn mine_one(&self) -> Result<Arc<ChainBlock>, MineError> {
+        self.check_writable()?;
         let (produced, offered) = self.shared.produce()?;
         self.drop_invalid(&produced.skipped, &offered);
         self.commit(produced)

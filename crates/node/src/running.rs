@@ -114,6 +114,8 @@ impl Node {
             // Whoever waits for the other node must not hold this one up.
             remote.node().stop();
         }
+        // Nor must a full disk.
+        chain.store().stop_waiting_for_room();
         let stopped = tokio::task::spawn_blocking(move || {
             miner.stop();
             chain.store().flush()
@@ -140,9 +142,18 @@ fn open(
 
 /// Opens the store of an initialised data directory, for commands that work on it without a node.
 pub fn open_store(path: &Path) -> Result<Store, NodeError> {
+    open_existing(path, StoreConfig::default())
+}
+
+/// As [`open_store`], after the checksum of every page of the file was found to be right.
+pub fn check_store(path: &Path) -> Result<Store, NodeError> {
+    open_existing(path, StoreConfig { check_file: true, ..StoreConfig::default() })
+}
+
+fn open_existing(path: &Path, config: StoreConfig) -> Result<Store, NodeError> {
     let chain = ChainSource::from_datadir(path)?;
     let genesis = GenesisBlock::new(&chain.spec)?;
-    open(path, &chain, &genesis, StoreConfig::default())
+    open(path, &chain, &genesis, config)
 }
 
 /// Opens the chain in a data directory without a node around it, making the directory the chain's

@@ -29,6 +29,9 @@ pub struct Overdraft {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoolError {
+    /// No blocks can be made at present, for this reason, so nothing is taken that would wait for one.
+    #[error("no transactions are taken at present: {0}")]
+    NoBlocks(String),
     /// The same transaction is in the pool.
     #[error("already known")]
     AlreadyKnown,
@@ -267,7 +270,8 @@ impl PoolError {
             | Self::BlobHash { .. }
             | Self::Kzg(_)
             | Self::CostOverflow { .. } => true,
-            Self::AlreadyKnown
+            Self::NoBlocks(_)
+            | Self::AlreadyKnown
             | Self::TypeNotSupported { .. }
             | Self::Oversized { .. }
             | Self::ExceedsBlockGasLimit
@@ -291,6 +295,7 @@ impl PoolError {
     /// A short stable name, the `reason` label of `pool_rejected_transactions_total`.
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::NoBlocks(_) => "no_blocks",
             Self::AlreadyKnown => "already_known",
             Self::WrongChainId { .. } => "wrong_chain_id",
             Self::InvalidSignature => "invalid_signature",

@@ -72,11 +72,7 @@ impl Store {
         &self,
         hash: &B256,
     ) -> Result<Option<TransactionLocation>, StoreError> {
-        let location = self.snapshot().tables.transactions.get(&**hash)?;
-        Ok(location.map(|location| {
-            let (block, index) = location.value();
-            TransactionLocation { block, index }
-        }))
+        Ok(transaction_candidates(&self.snapshot(), hash)?.into_iter().next())
     }
 
     /// The number of the canonical block with this hash.
@@ -219,6 +215,19 @@ impl Store {
     }
 }
 
+/// Where the transaction with this hash can be.
+pub(crate) fn transaction_candidates(
+    snapshot: &Snapshot,
+    hash: &B256,
+) -> Result<Vec<TransactionLocation>, StoreError> {
+    let location = snapshot.tables.transactions.get(&**hash)?;
+    let location = location.map(|location| {
+        let (block, index) = location.value();
+        TransactionLocation { block, index }
+    });
+    Ok(location.into_iter().collect())
+}
+
 fn header_record(snapshot: &Snapshot, number: u64) -> Result<Option<HeaderRecord>, StoreError> {
     match snapshot.tables.headers.get(number)? {
         None => Ok(None),
@@ -226,11 +235,11 @@ fn header_record(snapshot: &Snapshot, number: u64) -> Result<Option<HeaderRecord
     }
 }
 
-fn block_number(snapshot: &Snapshot, hash: &B256) -> Result<Option<u64>, StoreError> {
+pub(crate) fn block_number(snapshot: &Snapshot, hash: &B256) -> Result<Option<u64>, StoreError> {
     Ok(snapshot.tables.block_numbers.get(&**hash)?.map(|number| number.value()))
 }
 
-fn block(snapshot: &Snapshot, number: u64) -> Result<Option<StoredBlock>, StoreError> {
+pub(crate) fn block(snapshot: &Snapshot, number: u64) -> Result<Option<StoredBlock>, StoreError> {
     let Some(header) = header_record(snapshot, number)? else {
         return Ok(None);
     };

@@ -65,9 +65,8 @@ pub enum StoreError {
         /// What was refused.
         path: PathBuf,
     },
-    /// A write failed for want of space. Nothing of the block is kept; the store takes no more
-    /// writes until it is opened again.
-    #[error("the disk is full at {}; free some space and start again", path.display())]
+    /// There is no space. Nothing is written until there is.
+    #[error("the disk is full at {}: no blocks are made until there is room", path.display())]
     DiskFull {
         /// The database file.
         path: PathBuf,
@@ -215,6 +214,16 @@ pub enum StoreError {
         actual: B256,
         /// The root in the header.
         expected: B256,
+    },
+    /// A block is not what its header says, or cannot be found.
+    #[error(
+        "block {number} is damaged: {what}; restore the database from a backup or import the chain again"
+    )]
+    WrongBlock {
+        /// Its number.
+        number: u64,
+        /// What is wrong with it.
+        what: String,
     },
     /// Storage slots without an account.
     #[error(

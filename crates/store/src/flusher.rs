@@ -1,6 +1,6 @@
 //! Makes commits durable in the background, so that a block costs no disk write before it is shown.
 
-use crate::StoreError;
+use crate::{StoreError, disk::Room};
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, Durability};
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
+    room: Arc<Room>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -31,11 +32,6 @@ struct State {
 }
 
 impl Flusher {
-    /// Without a thread: every commit is durable already, or makes itself so.
-    pub(crate) fn idle() -> Self {
-        Self { shared: Arc::default(), thread: None }
-    }
-
     /// With a thread that makes a commit durable `window` after it was made.
     ///
     /// It takes `writer` before redb's own lock, as every writer does: that lock is handed over
@@ -45,6 +41,7 @@ impl Flusher {
         writer: Arc<Mutex<()>>,
         window: Duration,
         file: PathBuf,
+        room: Arc<Room>,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let for_thread = Arc::clone(&shared);
@@ -54,7 +51,7 @@ impl Flusher {
                 make_durable(&database).map_err(|error| error.at(&file))
             });
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, room, thread: Some(thread) })
     }
 
     /// A commit has been made that is not durable.
@@ -83,6 +80,8 @@ impl Drop for Flusher {
             return;
         };
         self.shared.state.lock().stopping = true;
+        // Nobody would see the room that the last flush waited for.
+        self.room.close();
         self.shared.changed.notify_one();
         if thread.join().is_err() {
             tracing::error!("the thread that flushes the store panicked");

@@ -55,9 +55,10 @@
 //! # Durability
 //! Commits are visible at once and go to disk in the background, all that were made within the
 //! window together, by one durable redb commit. redb never overwrites a page that the last durable
-//! commit refers to, so a crash in between leaves exactly that commit. When a write or a flush
-//! fails (a full disk), the store takes no more writes, since what it shows might never become
-//! durable, and says so until it is opened again; reads go on.
+//! commit refers to, so a crash in between leaves exactly that commit. On a full disk
+//! writes are refused, reads go on, and all is as before when there is room ([`Store::check_writable`]; see `disk.rs`).
+//! When a write or a flush fails otherwise, the store takes no more writes, since what it shows might never become
+//! durable, and says so until it is opened again.
 //!
 //! # Memory
 //! A [`StateView`] keeps the pages of its snapshot: redb cannot reuse them as long as it lives, and
@@ -71,6 +72,7 @@ mod chain;
 mod change_set;
 mod codec;
 mod commit;
+mod disk;
 mod error;
 mod flusher;
 mod keys;
@@ -80,6 +82,7 @@ mod past;
 mod schema;
 mod store;
 mod verify;
+mod verify_blocks;
 mod view;
 mod whole;
 
@@ -94,5 +97,6 @@ pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS_MAX, PastNodes};
 pub use schema::SCHEMA_VERSION;
 pub use store::{CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, Store, StoreConfig};
 pub use verify::{StateReport, TableSize};
+pub use verify_blocks::BlocksReport;
 pub use view::StateView;
 pub use whole::StoredAccount;

@@ -1,12 +1,15 @@
 //! Opening a data directory: whose is it, can it be read, is anyone else in it.
 
+use crate::disk::{PatientFile, Room};
 use crate::schema::{META, SCHEMA_OLDEST, SCHEMA_VERSION, WriteTables, meta};
 use crate::{ChainIdentity, DurabilityPolicy, Store, StoreConfig, StoreError};
 use alloy_primitives::B256;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, backends::InMemoryBackend};
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The database in the data directory.
@@ -48,14 +51,15 @@ impl Store {
         if !exists {
             create_file(path, &file, identity)?;
         }
-        let database = open_file(path, &file, config)?;
+        let room = Room::of(&file);
+        let database = open_file(path, &file, config, room.clone())?;
         let version = check_identity(path, &file, &database, identity)?;
         if version < SCHEMA_VERSION {
             upgrade(&database).map_err(|error| error.at(&file))?;
             tracing::info!(from = version, to = SCHEMA_VERSION, "the database is upgraded");
         }
         crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
-        Self::over(database, file, *identity, config.durability, Some(lock))
+        Self::over(database, file, *identity, config.durability, room, Some(lock))
     }
 
     /// A store that lives in memory and is gone with its last clone.
@@ -69,7 +73,8 @@ impl Store {
             .create_with_backend(InMemoryBackend::new())
             .map_err(|error| database_error(&file, &file, error))?;
         write_identity(&database, identity).map_err(|error| error.at(&file))?;
-        Self::over(database, file, *identity, DurabilityPolicy::Window(IN_MEMORY_WINDOW), None)
+        let (window, room) = (DurabilityPolicy::Window(IN_MEMORY_WINDOW), Room::of(&file));
+        Self::over(database, file, *identity, window, room, None)
     }
 }
 
@@ -162,7 +167,19 @@ pub(crate) fn identity_entries(identity: &ChainIdentity) -> [(&'static str, Vec<
 
 /// Opens the file. redb trusts a file that was closed cleanly and may panic on one that was changed
 /// since, so a panic in here counts as damage.
-fn open_file(path: &Path, file: &Path, config: StoreConfig) -> Result<Database, StoreError> {
+fn open_file(
+    path: &Path,
+    file: &Path,
+    config: StoreConfig,
+    room: Arc<Room>,
+) -> Result<Database, StoreError> {
+    let failed = |source| StoreError::from_io(file.to_owned(), source);
+    let opened = OpenOptions::new().read(true).write(true).open(file).map_err(failed)?;
+    // redb would make a new database of an empty file.
+    if opened.metadata().map_err(failed)?.len() == 0 {
+        let detail = "it is empty".to_owned();
+        return Err(StoreError::DamagedFile { path: file.to_owned(), detail });
+    }
     let open = || {
         Builder::new()
             .set_cache_size(config.cache_bytes)
@@ -170,7 +187,7 @@ fn open_file(path: &Path, file: &Path, config: StoreConfig) -> Result<Database, 
             .set_repair_callback(|repair| {
                 tracing::info!(progress = repair.progress(), "repairing the database");
             })
-            .open(file)
+            .create_with_backend(PatientFile::new(FileBackend::new(opened)?, room))
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => opened.map_err(|error| database_error(path, file, error)),

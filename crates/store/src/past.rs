@@ -199,7 +199,10 @@ impl PastNodes {
 }
 
 /// What a block overwrote, and how many bytes that takes.
-fn change_set(snapshot: &Snapshot, number: u64) -> Result<(ChangeSet, usize), StoreError> {
+pub(crate) fn change_set(
+    snapshot: &Snapshot,
+    number: u64,
+) -> Result<(ChangeSet, usize), StoreError> {
     let changes = snapshot.tables.changes.get(number)?;
     let changes = changes
         .ok_or_else(|| StoreError::damaged("changes", format!("block {number} has no entry")))?;

@@ -75,7 +75,8 @@ macro_rules! tables {
                 $({
                     let name = stringify!($field);
                     let (entries, stats) = (self.$field.len()?, self.$field.stats()?);
-                    sizes.push(TableSize { name, entries, bytes: stats.stored_bytes() });
+                    let overhead_bytes = stats.metadata_bytes() + stats.fragmented_bytes();
+                    sizes.push(TableSize { name, entries, bytes: stats.stored_bytes(), overhead_bytes });
                 })+
                 Ok(sizes)
             }

@@ -1,5 +1,6 @@
 use crate::base::{Base, read_wiped};
 use crate::commit::addresses_in;
+use crate::disk::Room;
 use crate::flusher::Flusher;
 use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{BlockId, ChainIdentity, StateView, StoreError, codec::HeaderRecord};
@@ -15,6 +16,9 @@ pub const DURABILITY_WINDOW: Duration = Duration::from_millis(100);
 
 /// Memory for pages read and written, in bytes.
 pub const CACHE_BYTES: usize = 512 << 20;
+
+/// How often a writer that waits for others looks whether they wait for room.
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// When commits become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,7 @@ pub(crate) struct StoreInner {
     /// Held over a whole write, so that "is this on the head?" and the write are one step. Taken
     /// before redb's own writer lock, never the other way round.
     writer: Arc<Mutex<()>>,
+    room: Arc<Room>,
     database: Arc<Database>,
     durability: DurabilityPolicy,
     pub(crate) identity: ChainIdentity,
@@ -121,23 +126,27 @@ impl Store {
         file: PathBuf,
         identity: ChainIdentity,
         durability: DurabilityPolicy,
+        room: Arc<Room>,
         directory_lock: Option<std::fs::File>,
     ) -> Result<Self, StoreError> {
         let database = Arc::new(database);
         let snapshot = Snapshot::take(&database).map_err(|error| error.at(&file))?;
         let writer = Arc::<Mutex<()>>::default();
-        let flusher = match durability {
-            DurabilityPolicy::EveryBlock => Flusher::idle(),
-            DurabilityPolicy::Window(window) => {
-                Flusher::start(Arc::clone(&database), Arc::clone(&writer), window, file.clone())
-                    .map_err(|source| StoreError::from_io(file.clone(), source))?
-            }
+        let window = match durability {
+            // Commits are durable then, and it only looks for room.
+            DurabilityPolicy::EveryBlock => Duration::ZERO,
+            DurabilityPolicy::Window(window) => window,
         };
+        let (for_flushes, file_name) = (Arc::clone(&database), file.clone());
+        let flusher =
+            Flusher::start(for_flushes, Arc::clone(&writer), window, file_name, room.clone())
+                .map_err(|source| StoreError::from_io(file.clone(), source))?;
         Ok(Self {
             inner: Arc::new(StoreInner {
                 flusher,
                 snapshot: RwLock::new(Arc::new(snapshot)),
                 writer,
+                room,
                 database,
                 durability,
                 identity,
@@ -186,7 +195,7 @@ impl Store {
     /// Makes every commit so far durable; returns when it is.
     ///
     /// # Errors
-    /// When the disk refuses; the store then takes no more writes.
+    /// When the disk is full, or refuses otherwise; the store then takes no more writes.
     pub fn flush(&self) -> Result<(), StoreError> {
         let _writer = self.write_lock()?;
         crate::flusher::make_durable(&self.inner.database).map_err(|error| {
@@ -200,12 +209,37 @@ impl Store {
         Arc::clone(&self.inner.snapshot.read())
     }
 
-    /// The right to write, as long as no write has failed.
-    pub(crate) fn write_lock(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
-        let guard = self.inner.writer.lock();
-        match self.inner.flusher.failure() {
-            None => Ok(guard),
+    /// An error if nothing can be written at present: the disk is full, or a write has failed for another reason, for good
+    /// then. Reads go on.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`] or [`StoreError::WritesStopped`].
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let StoreInner { room, flusher, .. } = &*self.inner;
+        if let Err(full) = room.check() {
+            // Whatever waits for room has a flush that waits with it; but a write that was given up has not.
+            flusher.commit_is_pending();
+            return Err(full);
+        }
+        match flusher.failure() {
+            None => Ok(()),
             Some(reason) => Err(StoreError::WritesStopped { reason }),
+        }
+    }
+
+    /// From now on nobody waits for room on a full disk: what is not on disk then is lost, and reported as such.
+    pub fn stop_waiting_for_room(&self) {
+        self.inner.room.close();
+    }
+
+    /// The right to write. While the disk is full nobody gets it, nor waits for it.
+    pub(crate) fn write_lock(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        loop {
+            self.check_writable()?;
+            if let Some(guard) = self.inner.writer.try_lock_for(ROOM_CHECK_INTERVAL) {
+                self.check_writable()?;
+                return Ok(guard);
+            }
         }
     }
 
@@ -239,7 +273,7 @@ impl Store {
         let commit = || {
             let mut transaction = inner.database.begin_write()?;
             match inner.durability {
-                DurabilityPolicy::EveryBlock => {}
+                DurabilityPolicy::EveryBlock => transaction.set_quick_repair(true),
                 DurabilityPolicy::Window(_) => transaction.set_durability(Durability::None)?,
             }
             let done = write(&transaction)?;
@@ -249,7 +283,9 @@ impl Store {
         match commit() {
             Ok((done, snapshot)) => {
                 *inner.snapshot.write() = snapshot;
-                inner.flusher.commit_is_pending();
+                if inner.durability != DurabilityPolicy::EveryBlock {
+                    inner.flusher.commit_is_pending();
+                }
                 Ok(done)
             }
             Err(error) => {
@@ -271,87 +307,176 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::PatientFile;
     use crate::open::write_identity;
     use alloy_primitives::B256;
     use redb::{Builder, StorageBackend, backends::InMemoryBackend};
     use std::io::{Error, ErrorKind};
-    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
-    /// A disk with so many bytes left.
+    /// A disk with so many bytes left, whose content outlives the store.
     #[derive(Debug)]
     struct SmallDisk {
         inner: InMemoryBackend,
-        bytes_left: Arc<AtomicU64>,
+        bytes_left: AtomicU64,
+        is_broken: AtomicBool,
     }
 
-    impl StorageBackend for SmallDisk {
+    impl Default for SmallDisk {
+        fn default() -> Self {
+            let (inner, bytes_left) = (InMemoryBackend::new(), AtomicU64::new(u64::MAX));
+            Self { inner, bytes_left, is_broken: AtomicBool::new(false) }
+        }
+    }
+
+    /// What redb has of it.
+    #[derive(Debug)]
+    struct Handle(Arc<SmallDisk>);
+
+    impl StorageBackend for Handle {
         fn len(&self) -> Result<u64, Error> {
-            self.inner.len()
+            self.0.inner.len()
         }
         fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-            self.inner.read(offset, out)
+            self.0.inner.read(offset, out)
         }
         fn set_len(&self, len: u64) -> Result<(), Error> {
-            self.inner.set_len(len)
+            self.0.inner.set_len(len)
         }
         fn sync_data(&self) -> Result<(), Error> {
-            self.inner.sync_data()
+            self.0.inner.sync_data()
         }
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+            if self.0.is_broken.load(SeqCst) {
+                return Err(Error::other("broken"));
+            }
             let length = data.len() as u64;
-            self.bytes_left
-                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(length))
+            let left = &self.0.bytes_left;
+            left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(length))
                 .map_err(|_| Error::from(ErrorKind::StorageFull))?;
-            self.inner.write(offset, data)
+            self.0.inner.write(offset, data)
         }
     }
 
     const IDENTITY: ChainIdentity = ChainIdentity { chain_id: 1, genesis_hash: B256::ZERO };
 
-    fn on_small_disk(durability: DurabilityPolicy) -> (Store, Arc<AtomicU64>) {
-        let bytes_left = Arc::new(AtomicU64::new(u64::MAX));
-        let disk = SmallDisk { inner: InMemoryBackend::new(), bytes_left: bytes_left.clone() };
-        let database = Builder::new().create_with_backend(disk).expect("there is room");
-        write_identity(&database, &IDENTITY).expect("there is room");
-        let store = Store::over(database, "disk".into(), IDENTITY, durability, None);
-        (store.expect("there is room"), bytes_left)
+    fn on_small_disk(durability: DurabilityPolicy) -> (Store, Arc<SmallDisk>) {
+        let disk = Arc::new(SmallDisk::default());
+        (on(&disk, durability), disk)
     }
 
-    fn write_megabyte(store: &Store) -> Result<(), StoreError> {
+    fn on(disk: &Arc<SmallDisk>, durability: DurabilityPolicy) -> Store {
+        let room = Room::of(Path::new("disk"));
+        let file = PatientFile::new(Handle(disk.clone()), room.clone());
+        // So small that pages are read from the disk again.
+        let mut builder = Builder::new();
+        let database = builder.set_cache_size(256 << 10).create_with_backend(file);
+        let database = database.expect("there is room");
+        write_identity(&database, &IDENTITY).expect("there is room");
+        let store = Store::over(database, "disk".into(), IDENTITY, durability, room, None);
+        store.expect("there is room")
+    }
+
+    const KEPT: u8 = 5;
+
+    /// Writes 100 kB under `key`.
+    fn write(store: &Store, key: u8) -> Result<(), StoreError> {
         let writer = store.write_lock()?;
         store.write(&writer, |tables| {
-            tables.code.insert(&[7; 32], vec![7; 1 << 20].as_slice())?;
+            tables.code.insert(&[key; 32], vec![key; 100_000].as_slice())?;
             Ok(())
         })
     }
 
-    #[test]
-    fn a_full_disk_is_reported_with_the_file_and_stops_writes_but_not_reads() {
-        let (store, bytes_left) = on_small_disk(DurabilityPolicy::EveryBlock);
-        bytes_left.store(100_000, SeqCst);
-        let error = write_megabyte(&store).expect_err("no room");
-        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
-        assert_eq!(error.to_string(), "the disk is full at disk; free some space and start again");
-        bytes_left.store(u64::MAX, SeqCst);
-        let error = write_megabyte(&store).expect_err("stopped");
-        assert!(matches!(error, StoreError::WritesStopped { .. }), "{error:?}");
-        assert!(error.to_string().contains("the disk is full"), "{error}");
-        assert!(store.snapshot().tables.code.get(&[7; 32]).expect("readable").is_none());
+    fn assert_holds(store: &Store, keys: std::ops::Range<u8>) {
+        let snapshot = store.snapshot();
+        for key in keys {
+            let value = snapshot.tables.code.get(&[key; 32]).expect("readable").expect("there");
+            assert!(
+                value.value().iter().all(|byte| *byte == key) && value.value().len() == 100_000
+            );
+        }
+    }
+
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(20), "waited for: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
-    fn a_full_disk_found_by_the_flusher_stops_writes() {
-        let (store, bytes_left) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-        bytes_left.store(100_000, SeqCst);
-        write_megabyte(&store).expect("this goes to memory only");
-        let start = std::time::Instant::now();
-        while store.write_lock().is_ok() {
-            assert!(start.elapsed() < Duration::from_secs(20), "the flush did not fail");
+    fn a_full_disk_stops_writes_but_not_reads_and_all_goes_on_when_there_is_room() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        for key in 0..KEPT {
+            write(&store, key).expect("there is room");
+        }
+        store.flush().expect("there is room");
+        disk.bytes_left.store(150_000, SeqCst);
+        let mut written = KEPT;
+        while write(&store, written).is_ok() {
+            written += 1;
+            assert!(written < 100, "nobody noticed");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let error = write_megabyte(&store).expect_err("stopped");
-        assert!(error.to_string().contains("the disk is full"), "{error}");
-        assert!(store.flush().is_err(), "what is lost must not be called durable");
+        let error = store.check_writable().expect_err("no room");
+        assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("the disk is full at disk"), "{error}");
+        assert!(store.flush().is_err(), "what is not on disk must not be called durable");
+        // What was shown before stays.
+        assert_holds(&store, 0..written);
+
+        disk.bytes_left.store(u64::MAX, SeqCst);
+        eventually("room to be noticed", || store.check_writable().is_ok());
+        write(&store, written).expect("there is room again");
+        assert_holds(&store, 0..written + 1);
+        store.flush().expect("there is room again");
+        drop(store);
+        assert_holds(&on(&disk, DurabilityPolicy::EveryBlock), 0..written + 1);
+    }
+
+    #[test]
+    fn a_durable_commit_waits_for_room_and_is_not_shown_before() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::EveryBlock);
+        write(&store, 0).expect("there is room");
+        disk.bytes_left.store(50_000, SeqCst);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&store, 1));
+            eventually("the disk to be full", || store.check_writable().is_err());
+            assert!(write(&store, 2).is_err(), "nobody waits behind the one that waits");
+            assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+            assert_holds(&store, 0..1);
+            disk.bytes_left.store(u64::MAX, SeqCst);
+            writer.join().expect("no panic").expect("there is room again");
+        });
+        assert_holds(&store, 0..2);
+    }
+
+    #[test]
+    fn closing_on_a_full_disk_ends_and_keeps_what_was_durable() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        write(&store, 0).expect("there is room");
+        store.flush().expect("there is room");
+        disk.bytes_left.store(50_000, SeqCst);
+        write(&store, 1).expect("this goes to memory only");
+        eventually("the disk to be full", || store.check_writable().is_err());
+        drop(store);
+        disk.bytes_left.store(u64::MAX, SeqCst);
+        let store = on(&disk, DurabilityPolicy::EveryBlock);
+        assert_holds(&store, 0..1);
+        assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+    }
+
+    #[test]
+    fn any_other_failure_of_the_disk_stops_writes_for_good() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::EveryBlock);
+        disk.is_broken.store(true, SeqCst);
+        let error = write(&store, 0).expect_err("broken");
+        assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
+        disk.is_broken.store(false, SeqCst);
+        let error = write(&store, 0).expect_err("stopped");
+        assert!(matches!(error, StoreError::WritesStopped { .. }), "{error:?}");
     }
 
     #[test]
@@ -365,7 +490,7 @@ mod tests {
         assert!(matches!(result, Err(StoreError::Empty)));
         drop(writer);
         assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
-        write_megabyte(&store).expect("the store goes on");
-        assert!(store.snapshot().tables.code.get(&[7; 32]).expect("readable").is_some());
+        write(&store, 7).expect("the store goes on");
+        assert_holds(&store, 7..8);
     }
 }

@@ -20,6 +20,8 @@ pub struct StateReport {
     pub accounts: u64,
     /// Non-zero storage slots in that state.
     pub slots: u64,
+    /// Pieces of code that are kept.
+    pub code: u64,
 }
 
 /// How much a table holds.
@@ -31,6 +33,15 @@ pub struct TableSize {
     pub entries: u64,
     /// Bytes of keys and values.
     pub bytes: u64,
+    /// Bytes of its pages beyond that: what finds the entries, and what is left empty.
+    pub overhead_bytes: u64,
+}
+
+impl TableSize {
+    /// What its pages take of the file.
+    pub const fn used_bytes(&self) -> u64 {
+        self.bytes + self.overhead_bytes
+    }
 }
 
 impl Store {
@@ -79,7 +90,8 @@ impl Store {
         check(state_root)?;
         let root_node = heddle_trie::NodeReader::account_node(&self.latest()?, &Nibbles::new())?;
         check(root_node.map_or(EMPTY_ROOT_HASH, keccak256))?;
-        Ok(StateReport { head, state_root, accounts: found, slots: storages.slots })
+        let code = crate::verify_blocks::verify_code(&snapshot)?;
+        Ok(StateReport { head, state_root, accounts: found, slots: storages.slots, code })
     }
 
     /// How much each table holds.

@@ -1,11 +1,15 @@
 //! A chain in plain maps, which builds blocks for a store and says what the store must answer.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use alloy_consensus::proofs::{
+    calculate_ommers_root, calculate_receipt_root, calculate_transaction_root,
+    calculate_withdrawals_root,
+};
 use alloy_consensus::{
     EthereumTxEnvelope, Header, Receipt, ReceiptEnvelope, SignableTransaction, TxEip1559, TxLegacy,
 };
 use alloy_eips::eip4895::Withdrawal;
-use alloy_primitives::{Address, B256, Bytes, Log, Signature, U256, keccak256};
+use alloy_primitives::{Address, B256, Bloom, Bytes, Log, Signature, U256, keccak256};
 use heddle_store::{BlockBatch, BlockId, ChainIdentity, Store, StoredBlock, Transaction};
 use heddle_trie::{
     AccountChange, AccountState, Nibbles, NoNodes, SlotChange, StateChanges, TrieUpdates,
@@ -165,7 +169,7 @@ fn block(
     changes: StateChanges,
     trie: TrieUpdates,
 ) -> Block {
-    let receipts = (1u64..)
+    let receipts: Vec<ReceiptEnvelope> = (1u64..)
         .zip(&transactions)
         .map(|(index, transaction)| {
             let log = Log::new_unchecked(
@@ -185,11 +189,25 @@ fn block(
         })
         .collect();
     let ommer = Header { number: header.number, ..Default::default() };
+    let ommers = if header.number % 5 == 4 { vec![ommer] } else { vec![] };
+    let header = Header {
+        transactions_root: calculate_transaction_root(&transactions),
+        receipts_root: calculate_receipt_root(&receipts),
+        // Fields of a header come one after the other: none of this without the one before it.
+        base_fee_per_gas: withdrawals.is_some().then_some(7),
+        withdrawals_root: withdrawals.as_deref().map(calculate_withdrawals_root),
+        ommers_hash: calculate_ommers_root(&ommers),
+        gas_used: receipts.last().map_or(0, |receipt| receipt.cumulative_gas_used()),
+        logs_bloom: receipts
+            .iter()
+            .fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom()),
+        ..header
+    };
     let stored = StoredBlock {
         hash: header.hash_slow(),
         senders: transactions.iter().map(|tx| Address::from_word(*tx.tx_hash())).collect(),
         transactions,
-        ommers: if header.number % 5 == 4 { vec![ommer] } else { vec![] },
+        ommers,
         withdrawals,
         total_difficulty: (!header.number.is_multiple_of(3))
             .then(|| U256::from(header.number << 40)),
@@ -273,6 +291,9 @@ pub(crate) fn check(store: &Store, chain: &Chain) {
     assert_eq!(report.accounts, last.len() as u64);
     let slots: usize = last.values().map(|(_, storage)| storage.len()).sum();
     assert_eq!(report.slots, slots as u64);
+    let report = store.verify_blocks(|_| {}).expect("the blocks are right");
+    assert_eq!((report.first, report.headers), (0, chain.blocks.len() as u64));
+    assert_eq!((report.bodies, report.receipts), (report.headers, report.headers));
     check_entries(store, chain);
 }
 
