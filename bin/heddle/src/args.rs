@@ -6,7 +6,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use heddle_load::{Endpoint, LoadOptions};
-use heddle_node::{Apis, DurabilityPolicy};
+use heddle_node::{Apis, DurabilityPolicy, PruneDistances};
 use heddle_workload::{WorkloadKind, WorkloadOptions};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -428,9 +428,52 @@ pub(crate) struct Node {
         conflicts_with = "durability"
     )]
     pub(crate) durability_window_ms: Option<u64>,
+    #[command(flatten)]
+    pub(crate) prune: Prune,
+    /// How many blocks behind the head a branch may leave the chain, and proofs can be made.
+    #[arg(long, value_name = "BLOCKS", default_value_t = heddle_node::PROOF_DEPTH_BLOCKS, value_parser = clap::value_parser!(u64).range(1..=REORG_DEPTH_MAX))]
+    pub(crate) reorg_depth: u64,
     /// Serves Prometheus metrics there, for instance 127.0.0.1:9001.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// What is forgotten, by the distance from the head. Nothing is unless it is said here: an archive.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Pruning")]
+pub(crate) struct Prune {
+    /// Keeps the states of so many blocks behind the head [default: all].
+    #[arg(long = "prune.state", value_name = "BLOCKS")]
+    pub(crate) state: Option<u64>,
+    /// Keeps the receipts and logs of so many blocks behind the head [default: all].
+    #[arg(long = "prune.receipts", value_name = "BLOCKS")]
+    pub(crate) receipts: Option<u64>,
+    /// Keeps the transactions of so many blocks behind the head [default: all].
+    #[arg(long = "prune.bodies", value_name = "BLOCKS")]
+    pub(crate) bodies: Option<u64>,
+}
+
+impl Prune {
+    /// Not nearer than a reorganisation needs them.
+    pub(crate) fn distances(self, reorg_depth: u64) -> anyhow::Result<PruneDistances> {
+        let named = [("state", self.state), ("receipts", self.receipts), ("bodies", self.bodies)];
+        for (name, distance) in named {
+            if let Some(distance) = distance.filter(|distance| *distance < reorg_depth) {
+                anyhow::bail!(
+                    "--prune.{name} {distance} keeps less than a reorganisation may need: --reorg-depth is {reorg_depth}"
+                );
+            }
+        }
+        Ok(PruneDistances { state: self.state, receipts: self.receipts, bodies: self.bodies })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DbPrune {
+    #[command(flatten)]
+    pub(crate) directory: DataDir,
+    #[command(flatten)]
+    pub(crate) prune: Prune,
 }
 
 #[derive(Debug, Args)]
@@ -492,6 +535,8 @@ pub(crate) enum DbCommand {
     /// Computes anew what headers say: every page's checksum, the state root from all accounts, and of every block its
     /// parent, its transactions and its receipts.
     Verify(DataDir),
+    /// Forgets states, receipts or transactions that are farther behind the head than given.
+    Prune(DbPrune),
 }
 
 #[derive(Debug, Args)]
@@ -536,6 +581,9 @@ fn gwei(text: &str) -> Result<u128, String> {
     }
     Ok((gwei * 1e9) as u128)
 }
+
+/// What changed in so many blocks is undone in memory for a proof or a branch.
+const REORG_DEPTH_MAX: u64 = 65_536;
 
 /// Longest durability window: what piles up in memory meanwhile is some megabytes a second.
 const DURABILITY_WINDOW_MAX_MS: u64 = 60_000;

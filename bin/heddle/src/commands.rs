@@ -7,8 +7,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use heddle_node::{
-    Apis, ChainSource, DevAccount, DevChain, LogSwitch, Node, NodeConfig, NodeError, RpcConfig,
-    STOP_TIME_MAX, has_dump, init_datadir, workers_by_default,
+    Apis, ChainSource, DevAccount, DevChain, LogSwitch, Node, NodeConfig, NodeError,
+    PruneDistances, RpcConfig, STOP_TIME_MAX, has_dump, init_datadir, workers_by_default,
 };
 use std::{
     net::SocketAddr,
@@ -34,7 +34,8 @@ async fn run_node(args: args::Node, log_switch: LogSwitch) -> anyhow::Result<()>
     let dumps = Dumps::wanted(&args)?;
     // Before the node is there, so that a signal during start-up is not lost.
     let stop = StopSignals::install()?;
-    let node = Node::start(config(args, &dev_chain, &accounts, log_switch)?).await?;
+    let prune = args.prune.distances(args.reorg_depth)?;
+    let node = Node::start(config(args, prune, &dev_chain, &accounts, log_switch)?).await?;
     Banner {
         node: &node,
         accounts: &accounts,
@@ -129,6 +130,7 @@ fn genesis_time(args: &args::Node) -> u64 {
 
 fn config(
     args: args::Node,
+    prune: PruneDistances,
     dev_chain: &DevChain,
     accounts: &[DevAccount],
     log_switch: LogSwitch,
@@ -153,6 +155,8 @@ fn config(
         block_time: args.block_time,
         gas_limit: args.gas_limit,
         coinbase: args.etherbase,
+        prune,
+        reorg_depth: args.reorg_depth,
         durability: args.durability_window_ms.map_or(args.durability, args::durability_window),
         rpc: args.rpc.complete(
             RpcConfig {
@@ -223,6 +227,7 @@ pub(crate) fn db(args: &args::Db) -> anyhow::Result<()> {
     match &args.command {
         DbCommand::Stats(args) => database::stats(args)?,
         DbCommand::Verify(args) => database::verify(args)?,
+        DbCommand::Prune(args) => database::prune(args)?,
     }
     Ok(())
 }

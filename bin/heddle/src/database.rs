@@ -1,7 +1,7 @@
 //! `heddle db`: what is in a data directory, and whether it is right.
 
-use crate::args::DataDir;
-use heddle_node::{TableSize, check_store, open_store};
+use crate::args::{DataDir, DbPrune};
+use heddle_node::{PruneDistances, TableSize, check_store, open_store};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::time::Duration;
@@ -40,6 +40,43 @@ pub(crate) fn stats(args: &DataDir) -> anyhow::Result<()> {
     println!(
         "in use: {used_bytes} bytes of a file of {file_bytes}; the rest is free for later blocks"
     );
+    Ok(())
+}
+
+/// `heddle db prune`
+pub(crate) fn prune(args: &DbPrune) -> anyhow::Result<()> {
+    let distances = args.prune.distances(0)?;
+    if distances == PruneDistances::default() {
+        anyhow::bail!(
+            "say what is to be forgotten: --prune.state, --prune.receipts or --prune.bodies"
+        );
+    }
+    let store = open_store(&args.directory.datadir)?;
+    let head = store.head().map_or(0, |head| head.number);
+    let progress = ProgressBar::new(head);
+    let report = store.prune(&distances, |kept| {
+        progress.set_position(kept.state.max(kept.receipts).max(kept.bodies));
+    });
+    progress.finish_and_clear();
+    let (report, kept) = (report?, store.kept());
+    if args.directory.json {
+        println!(
+            "{}",
+            json!({
+                "pruned": { "state": report.state, "receipts": report.receipts, "bodies": report.bodies },
+                "first": { "state": kept.state, "receipts": kept.receipts, "bodies": kept.bodies },
+            })
+        );
+        return Ok(());
+    }
+    println!("{:<12} {:>16} {:>16}", "", "blocks pruned", "kept from block");
+    for (name, pruned, first) in [
+        ("state", report.state, kept.state),
+        ("receipts", report.receipts, kept.receipts),
+        ("bodies", report.bodies, kept.bodies),
+    ] {
+        println!("{name:<12} {pruned:>16} {first:>16}");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use alloy_consensus::transaction::Recovered;
 use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
-use heddle_chain::{Chain, ChainBlock, Imported, NewChain, ProducedBlock, State};
+use heddle_chain::{Chain, ChainBlock, ChainError, Imported, NewChain, ProducedBlock, State};
 use heddle_evm::{Block, BlockState, RecoveredTransaction, StateError};
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use heddle_remote::Fork;
@@ -147,6 +147,8 @@ impl Miner {
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> Command,
     ) -> Result<T, MineError> {
+        // The thread may be waiting for room on the disk, and whoever asks is better told so than kept waiting.
+        self.shared.chain.store().check_writable().map_err(ChainError::from)?;
         let (reply, answer) = oneshot::channel();
         self.commands.try_send(command(reply)).map_err(|_| MineError::Stopped)?;
         answer.await.map_err(|_| MineError::Stopped)

@@ -264,8 +264,15 @@ impl Chain {
 
     /// The block of a transaction, and its place there.
     pub fn transaction_location(&self, hash: B256) -> Result<Option<(u64, usize)>, ChainError> {
-        let location = self.store.transaction_location(&hash)?;
-        Ok(location.map(|location| (location.block, location.index as usize)))
+        for location in self.store.transaction_candidates(&hash)? {
+            let (number, index) = (location.block, location.index as usize);
+            let block = self.block_by_number(number)?;
+            let found = block.as_ref().and_then(|block| block.transactions.get(index));
+            if found.is_some_and(|tx| *tx.inner().tx_hash() == hash) {
+                return Ok(Some((number, index)));
+            }
+        }
+        Ok(None)
     }
 
     /// The blocks of `from..=to` that can have a log of one of these addresses whose topics are among those given for

@@ -61,6 +61,13 @@ pub enum ChainError {
     },
 }
 
+impl ChainError {
+    /// Whether what was asked for was there and is not kept any more.
+    pub fn is_pruned(&self) -> bool {
+        matches!(self, Self::Store(error) if matches!(**error, StoreError::Pruned { .. }))
+    }
+}
+
 impl From<StoreError> for ChainError {
     fn from(error: StoreError) -> Self {
         Self::Store(Arc::new(error))

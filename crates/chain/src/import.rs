@@ -12,13 +12,9 @@ use alloy_eips::eip4895::Withdrawals;
 use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Decodable;
 use heddle_evm::{Block, RecoveredTransaction};
-use heddle_store::{BlockId, PROOF_DEPTH_BLOCKS_MAX, PastNodes, StoreError, StoredBlock};
+use heddle_store::{BlockId, PastNodes, StoreError, StoredBlock};
 use heddle_trie::StateTrie;
 use std::{sync::Arc, time::Instant};
-
-/// How many blocks below the head a branch may leave the chain: the state there is the newest one
-/// with all blocks above it undone in memory.
-pub const REORG_DEPTH_MAX: u64 = PROOF_DEPTH_BLOCKS_MAX;
 
 /// Longest branch beside the chain whose blocks are executed although it does not (yet) become the
 /// chain. Each of its blocks needs those before it executed again, so that the work grows with the
@@ -144,7 +140,7 @@ impl Chain {
 
     /// Makes a known block the head, as a consensus client or an operator chooses: goes back to one
     /// of the chain, or over to a branch beside it, which is executed and verified first. The blocks
-    /// that leave the chain are kept beside it (unless they are more than [`REORG_DEPTH_MAX`]).
+    /// that leave the chain are kept beside it (unless they are more than [`heddle_store::Store::reorg_depth`]).
     ///
     /// # Errors
     /// If the block is not known, or one of its branch is invalid; the head is the old one then.
@@ -230,8 +226,9 @@ impl Chain {
     fn execute_branch(&self, path: SidePath) -> Result<Branch, ImportError> {
         let SidePath { fork, blocks } = path;
         let head = self.head().number();
-        if head - fork > REORG_DEPTH_MAX {
-            return Err(ImportError::ForkTooDeep { fork, head, max: REORG_DEPTH_MAX });
+        let max = self.store.reorg_depth();
+        if head - fork > max {
+            return Err(ImportError::ForkTooDeep { fork, head, max });
         }
         let nodes = self.store.past_nodes(fork).map_err(ChainError::from)?;
         let trie = StateTrie::stored(&nodes.reader()).map_err(StoreError::from);
@@ -283,7 +280,7 @@ impl Chain {
             "the chain is reorganised"
         );
         // A longer way back could not be gone as a branch again.
-        if removed.len() as u64 <= REORG_DEPTH_MAX {
+        if removed.len() as u64 <= self.store.reorg_depth() {
             for block in &removed {
                 self.store.put_side_block(&stored(block))?;
             }

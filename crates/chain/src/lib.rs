@@ -42,7 +42,7 @@ pub use error::ChainError;
 pub use file::{ChainFileError, FILE_BLOCK_BYTES_MAX, ImportProgress, ImportSummary};
 pub use genesis::GenesisBlock;
 pub use heddle_store::StoredAccount;
-pub use import::{ImportStatus, Imported, REORG_DEPTH_MAX, SIDE_BRANCH_EXECUTED_MAX};
+pub use import::{ImportStatus, Imported, SIDE_BRANCH_EXECUTED_MAX};
 pub use import_error::{ImportError, OptionalField};
 pub use load::NewChain;
 pub use produce::{BlockAttributes, ProducedBlock};

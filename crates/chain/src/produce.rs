@@ -135,7 +135,7 @@ impl Chain {
     }
 
     /// As [`Self::produce`], on any block of the chain that is not too far back for its trie
-    /// ([`crate::REORG_DEPTH_MAX`]).
+    /// ([`heddle_store::Store::reorg_depth`]).
     pub fn build_on(
         &self,
         parent: u64,

@@ -20,7 +20,7 @@ impl Chain {
     ///
     /// # Errors
     /// If there is no such block, or it lies so far back that the nodes of its trie cannot be made
-    /// any more ([`crate::REORG_DEPTH_MAX`]).
+    /// any more ([`heddle_store::Store::reorg_depth`]).
     pub fn scratch_at(&self, number: u64) -> Result<Scratch, ChainError> {
         let state = self.state_at(number)?;
         let nodes = if state.is_fork() { None } else { Some(self.store.past_nodes(number)?) };

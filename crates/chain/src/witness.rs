@@ -103,7 +103,7 @@ impl Chain {
     ///
     /// # Errors
     /// For the genesis block, which has no parent, and for a block further back than the nodes of
-    /// its parent's trie can be made ([`crate::REORG_DEPTH_MAX`]).
+    /// its parent's trie can be made ([`heddle_store::Store::reorg_depth`]).
     pub fn witness(&self, block: &ChainBlock) -> Result<Witness, ChainError> {
         let header = &block.header;
         let parent = header.number.checked_sub(1).ok_or(ChainError::UnknownBlock(0))?;

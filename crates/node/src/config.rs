@@ -3,7 +3,7 @@
 use crate::{ForkConfig, NodeError};
 use heddle_chainspec::{ChainSpec, Genesis};
 use heddle_rpc::RpcConfig;
-use heddle_store::{DurabilityPolicy, StoreConfig};
+use heddle_store::{DurabilityPolicy, PruneDistances, StoreConfig};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -30,6 +30,10 @@ pub struct NodeConfig {
     pub coinbase: alloy_primitives::Address,
     /// How long a block may be shown before it is on disk.
     pub durability: DurabilityPolicy,
+    /// How far behind the head states, receipts and transactions are kept.
+    pub prune: PruneDistances,
+    /// How many blocks behind the head a branch may leave the chain, and proofs can be made.
+    pub reorg_depth: u64,
     /// The block of another node that a development chain in memory goes on from.
     pub fork: Option<ForkConfig>,
     /// Accounts that have this balance on every fork.
@@ -44,7 +48,12 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     pub(crate) fn store_config(&self) -> StoreConfig {
-        StoreConfig { durability: self.durability, ..StoreConfig::default() }
+        StoreConfig {
+            durability: self.durability,
+            prune: self.prune,
+            reorg_depth: self.reorg_depth,
+            ..StoreConfig::default()
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Node {
         }
         let genesis = GenesisBlock::new(&spec)?;
         let store = match &config.datadir {
-            None => Store::in_memory(&genesis.identity(&spec))?,
+            None => Store::in_memory_with(&genesis.identity(&spec), config.store_config())?,
             Some(path) => open(path, &config.chain, &genesis, config.store_config())?,
         };
         let executor = ParallelExecutor::new(config.workers).map_err(NodeError::Threads)?;

@@ -7,7 +7,6 @@ use alloy_eips::{
     eip7910::{EthConfig, EthForkConfig, SystemContract},
 };
 use alloy_primitives::{Address, U64, U256};
-use heddle_chain::REORG_DEPTH_MAX;
 use heddle_chainspec::{EthExecutorSpec, EthereumHardforks};
 use revm::precompile::{PrecompileSpecId, Precompiles};
 use serde_json::{Value, json};
@@ -100,12 +99,22 @@ fn system_contracts(context: &Context, time: u64) -> BTreeMap<SystemContract, Ad
     contracts
 }
 
-/// `eth_capabilities`: which blocks can be asked about. Everything is kept, except that the nodes of older states'
-/// tries, and with them proofs, can only be made so far back; a chain that was loaded from a dump begins there.
+/// `eth_capabilities`: which blocks can be asked about. Everything is kept unless it is pruned, except that the nodes of
+/// older states' tries, and with them proofs, can only be made so far back; a chain that was loaded from a dump begins
+/// there.
 pub(crate) fn capabilities(context: &Context) -> Result<Value, Failure> {
     let head = context.chain.head();
     let store = context.chain.store();
     let from = |number| json!({ "disabled": false, "oldestBlock": U64::from(number) });
+    let (kept, distances) = (store.kept(), store.prune_distances());
+    let pruned = |first: u64, distance: Option<u64>| {
+        let mut what = from(first);
+        if let Some(distance) = distance {
+            what["deleteStrategy"] =
+                json!({ "type": "window", "retentionBlocks": U64::from(distance) });
+        }
+        what
+    };
     if context.chain.is_fork() {
         // The other node answers about what comes before the fork, and only that has a trie.
         return Ok(json!({
@@ -118,19 +127,25 @@ pub(crate) fn capabilities(context: &Context) -> Result<Value, Failure> {
             "stateproofs": { "disabled": true },
         }));
     }
-    let kept = from(store.first_block().map_err(Failure::server)?);
-    let oldest_proof = head.number().saturating_sub(REORG_DEPTH_MAX).max(store.first_state());
+    let first_block = store.first_block().map_err(Failure::server)?;
+    // A block is given whole or not at all, which takes its receipts.
+    let both = [distances.bodies, distances.receipts].into_iter().flatten().min();
+    let bodies = pruned(first_block.max(kept.bodies).max(kept.receipts), both);
+    let receipts = pruned(first_block.max(kept.receipts), distances.receipts);
+    let first_state = store.first_state().max(kept.state);
+    let reorg_depth = store.reorg_depth();
+    let oldest_proof = head.number().saturating_sub(reorg_depth).max(first_state);
     Ok(json!({
         "head": { "number": U256::from(head.number()), "hash": head.hash() },
-        "state": from(store.first_state()),
-        "tx": kept,
-        "logs": kept,
-        "receipts": kept,
-        "blocks": kept,
+        "state": pruned(first_state, distances.state),
+        "tx": bodies,
+        "logs": receipts,
+        "receipts": receipts,
+        "blocks": bodies,
         "stateproofs": {
             "disabled": false,
             "oldestBlock": U64::from(oldest_proof),
-            "deleteStrategy": { "type": "window", "retentionBlocks": U64::from(REORG_DEPTH_MAX) },
+            "deleteStrategy": { "type": "window", "retentionBlocks": U64::from(reorg_depth) },
         },
     }))
 }

@@ -52,6 +52,8 @@ pub(crate) const REVERTED: i32 = 3;
 pub(crate) const SERVER_ERROR: i32 = -32000;
 /// A limit of this node (EIP-1474).
 pub(crate) const LIMIT_EXCEEDED: i32 = -32005;
+/// What was asked for was there and is not kept any more (EIP-4444).
+pub(crate) const PRUNED: i32 = 4444;
 /// The JSON is no JSON-RPC request.
 pub(crate) const INVALID_REQUEST: i32 = -32600;
 /// There is no such method.
@@ -128,6 +130,9 @@ impl From<Failure> for ErrorObjectOwned {
 
 impl From<heddle_chain::ChainError> for Failure {
     fn from(error: heddle_chain::ChainError) -> Self {
+        if error.is_pruned() {
+            return Self::Coded { code: PRUNED, message: error.to_string() };
+        }
         Self::server(error)
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::change_set::{Reader, push_short, push_varint};
 use crate::codec::{decode_account, encode_account, encode_word};
+use crate::error::unless_damaged;
 use crate::schema::WriteTables;
 use crate::{Store, StoreError};
 use alloy_primitives::{Address, Bytes, keccak256};
@@ -17,10 +18,10 @@ impl Store {
     /// # Errors
     /// When the database fails or holds a value that does not decode.
     pub fn alterations(&self, number: u64) -> Result<Option<StateChanges>, StoreError> {
-        match self.snapshot().tables.alterations.get(number)? {
+        unless_damaged(|| match self.snapshot().tables.alterations.get(number)? {
             None => Ok(None),
             Some(changes) => decode(changes.value()).map(Some),
-        }
+        })
     }
 
     /// Writes down what is altered in the state of the head, in place of what was written before.

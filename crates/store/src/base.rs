@@ -14,7 +14,7 @@ use crate::commit::{
 };
 use crate::open::identity_entries;
 use crate::schema::{ReadTables, WriteTables, account_history_key, meta, storage_history_key};
-use crate::{BlockBatch, BlockId, StateView, Store, StoreError};
+use crate::{BlockBatch, BlockId, StateView, Store, StoreError, changed_at};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::StateChanges;
 use redb::ReadableTable;
@@ -150,10 +150,9 @@ impl StateView {
     /// # Errors
     /// When the database fails.
     pub fn knows_account(&self, address: &Address) -> Result<bool, StoreError> {
-        let (first, last) =
-            (account_history_key(address, 0), account_history_key(address, u64::MAX));
+        // A fork's blocks come after the one that was forked, and so after zero.
         let history = &self.snapshot().tables.account_history;
-        Ok(history.range::<&[u8; 28]>(&first..=&last)?.next().transpose()?.is_some())
+        Ok(changed_at::first_after(history, account_history_key(address, 0), 0)?.is_some())
     }
 
     /// As [`Self::knows_account`], of a slot that [`Self::storage`] says is zero.
@@ -164,11 +163,10 @@ impl StateView {
         if self.wipes(address).any(|number| number <= self.number()) {
             return Ok(true);
         }
-        let first = storage_history_key(address, slot, 0);
-        let last = self.next_wipe(address).unwrap_or(u64::MAX);
-        let last = storage_history_key(address, slot, last);
         let history = &self.snapshot().tables.storage_history;
-        Ok(history.range::<&[u8; 60]>(&first..=&last)?.next().transpose()?.is_some())
+        let first = changed_at::first_after(history, storage_history_key(address, slot, 0), 0)?;
+        let last = self.next_wipe(address).unwrap_or(u64::MAX);
+        Ok(first.is_some_and(|first| first <= last))
     }
 
     /// The blocks of a fork that wiped the storage of an account, ascending.

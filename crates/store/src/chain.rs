@@ -1,9 +1,12 @@
 //! Reading the chain: headers, blocks, receipts, look-ups, tags; and blocks beside the chain.
 
 use crate::codec::{BodyRecord, HeaderRecord, decode_receipts};
+use crate::error::unless_damaged;
 use crate::schema::meta;
 use crate::store::Snapshot;
-use crate::{BlockId, Store, StoreError, StoredBlock, TransactionLocation};
+use crate::{
+    BlockId, Prunable, Store, StoreError, StoredBlock, TransactionLocation, lookup, pieces,
+};
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::{B256, U256};
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -18,7 +21,7 @@ impl Store {
     /// Of this and all other reads here: when the database fails or holds a value that does not
     /// decode.
     pub fn header(&self, number: u64) -> Result<Option<Header>, StoreError> {
-        Ok(header_record(&self.snapshot(), number)?.map(|record| record.header))
+        unless_damaged(|| Ok(header_record(&self.snapshot(), number)?.map(|record| record.header)))
     }
 
     /// The header of the canonical block with this hash.
@@ -26,11 +29,13 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn header_by_hash(&self, hash: &B256) -> Result<Option<Header>, StoreError> {
-        let snapshot = self.snapshot();
-        match block_number(&snapshot, hash)? {
-            None => Ok(None),
-            Some(number) => Ok(header_record(&snapshot, number)?.map(|record| record.header)),
-        }
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            match block_number(&snapshot, hash)? {
+                None => Ok(None),
+                Some(number) => Ok(header_record(&snapshot, number)?.map(|record| record.header)),
+            }
+        })
     }
 
     /// Canonical block `number`.
@@ -38,7 +43,7 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn block(&self, number: u64) -> Result<Option<StoredBlock>, StoreError> {
-        block(&self.snapshot(), number)
+        unless_damaged(|| block(&self.snapshot(), number))
     }
 
     /// The canonical block with this hash.
@@ -46,11 +51,13 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn block_by_hash(&self, hash: &B256) -> Result<Option<StoredBlock>, StoreError> {
-        let snapshot = self.snapshot();
-        match block_number(&snapshot, hash)? {
-            None => Ok(None),
-            Some(number) => block(&snapshot, number),
-        }
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            match block_number(&snapshot, hash)? {
+                None => Ok(None),
+                Some(number) => block(&snapshot, number),
+            }
+        })
     }
 
     /// The receipts of canonical block `number`, with their bloom filters.
@@ -58,21 +65,26 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn receipts(&self, number: u64) -> Result<Option<Vec<ReceiptEnvelope>>, StoreError> {
-        match self.snapshot().tables.receipts.get(number)? {
-            None => Ok(None),
-            Some(receipts) => decode_receipts("receipts", receipts.value()).map(Some),
-        }
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let receipts = pieces::read("receipts", &snapshot.tables.receipts, number)?;
+            if receipts.is_none() {
+                snapshot.kept.check(Prunable::Receipts, number)?;
+            }
+            receipts.map(|receipts| decode_receipts("receipts", &receipts)).transpose()
+        })
     }
 
-    /// Where the transaction with this hash is in the chain.
+    /// Where the transaction with this hash can be in the chain: nearly always one place or none. Another transaction
+    /// can be there, so that its hash must be compared; there is none anywhere else.
     ///
     /// # Errors
     /// As [`Self::header`].
-    pub fn transaction_location(
+    pub fn transaction_candidates(
         &self,
         hash: &B256,
-    ) -> Result<Option<TransactionLocation>, StoreError> {
-        Ok(transaction_candidates(&self.snapshot(), hash)?.into_iter().next())
+    ) -> Result<Vec<TransactionLocation>, StoreError> {
+        unless_damaged(|| lookup::candidates(&self.snapshot().tables, hash))
     }
 
     /// The number of the canonical block with this hash.
@@ -80,7 +92,7 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn block_number(&self, hash: &B256) -> Result<Option<u64>, StoreError> {
-        block_number(&self.snapshot(), hash)
+        unless_damaged(|| block_number(&self.snapshot(), hash))
     }
 
     /// The hash of canonical block `number`.
@@ -88,10 +100,10 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn canonical_hash(&self, number: u64) -> Result<Option<B256>, StoreError> {
-        match self.snapshot().tables.headers.get(number)? {
+        unless_damaged(|| match self.snapshot().tables.headers.get(number)? {
             None => Ok(None),
             Some(record) => HeaderRecord::decode_hash("headers", record.value()).map(Some),
-        }
+        })
     }
 
     /// The sum of the difficulties up to and including canonical block `number`, where it is known.
@@ -99,8 +111,10 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn total_difficulty(&self, number: u64) -> Result<Option<U256>, StoreError> {
-        let record = header_record(&self.snapshot(), number)?;
-        Ok(record.and_then(|record| record.total_difficulty))
+        unless_damaged(|| {
+            let record = header_record(&self.snapshot(), number)?;
+            Ok(record.and_then(|record| record.total_difficulty))
+        })
     }
 
     /// The newest finalized block, if one was set.
@@ -136,8 +150,10 @@ impl Store {
     }
 
     fn tag(&self, tag: &'static str) -> Result<Option<u64>, StoreError> {
-        let number = self.snapshot().tables.meta.get(tag)?;
-        number.map(|number| decode_tag(number.value())).transpose()
+        unless_damaged(|| {
+            let number = self.snapshot().tables.meta.get(tag)?;
+            number.map(|number| decode_tag(number.value())).transpose()
+        })
     }
 
     fn set_tag(&self, tag: &'static str, number: u64) -> Result<(), StoreError> {
@@ -190,13 +206,15 @@ impl Store {
     /// # Errors
     /// As [`Self::header`].
     pub fn side_block(&self, hash: &B256) -> Result<Option<StoredBlock>, StoreError> {
-        let Some(value) = self.snapshot().tables.side_blocks.get(&**hash)? else {
-            return Ok(None);
-        };
-        let mut rest = value.value();
-        let header = HeaderRecord::decode("side_blocks", &mut rest)?;
-        let body = BodyRecord::decode("side_blocks", rest)?;
-        Ok(Some(stored_block(header, body)))
+        unless_damaged(|| {
+            let Some(value) = self.snapshot().tables.side_blocks.get(&**hash)? else {
+                return Ok(None);
+            };
+            let mut rest = value.value();
+            let header = HeaderRecord::decode("side_blocks", &mut rest)?;
+            let body = BodyRecord::decode("side_blocks", rest)?;
+            Ok(Some(stored_block(header, body)))
+        })
     }
 
     /// Forgets the blocks beside the chain up to and including `number`, as when it is finalized.
@@ -215,19 +233,6 @@ impl Store {
     }
 }
 
-/// Where the transaction with this hash can be.
-pub(crate) fn transaction_candidates(
-    snapshot: &Snapshot,
-    hash: &B256,
-) -> Result<Vec<TransactionLocation>, StoreError> {
-    let location = snapshot.tables.transactions.get(&**hash)?;
-    let location = location.map(|location| {
-        let (block, index) = location.value();
-        TransactionLocation { block, index }
-    });
-    Ok(location.into_iter().collect())
-}
-
 fn header_record(snapshot: &Snapshot, number: u64) -> Result<Option<HeaderRecord>, StoreError> {
     match snapshot.tables.headers.get(number)? {
         None => Ok(None),
@@ -243,10 +248,13 @@ pub(crate) fn block(snapshot: &Snapshot, number: u64) -> Result<Option<StoredBlo
     let Some(header) = header_record(snapshot, number)? else {
         return Ok(None);
     };
-    let body = snapshot.tables.bodies.get(number)?;
+    let body = pieces::read("bodies", &snapshot.tables.bodies, number)?;
+    if body.is_none() {
+        snapshot.kept.check(Prunable::Bodies, number)?;
+    }
     let body =
         body.ok_or_else(|| StoreError::damaged("bodies", format!("block {number} is missing")))?;
-    Ok(Some(stored_block(header, BodyRecord::decode("bodies", body.value())?)))
+    Ok(Some(stored_block(header, BodyRecord::decode("bodies", &body)?)))
 }
 
 fn stored_block(header: HeaderRecord, body: BodyRecord) -> StoredBlock {

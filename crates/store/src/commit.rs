@@ -7,7 +7,10 @@ use crate::schema::{
     WriteTables, account_history_key, account_node_key, meta, storage_history_key, storage_key,
     storage_node_key, storage_node_key_end,
 };
-use crate::{BlockBatch, BlockId, Store, StoreError, base::note_wiped, log_index};
+use crate::{
+    BlockBatch, BlockId, Store, StoreError, base::note_wiped, changed_at, log_index, lookup,
+    pieces, prune,
+};
 use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
 use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
 use redb::ReadableTable;
@@ -84,7 +87,7 @@ impl Store {
                 apply_trie_updates(tables, batch.trie)?;
                 write_block(tables, batch)?;
             }
-            Ok(())
+            prune::follow(tables, head.number, batches.len() as u64, &self.inner.config.prune)
         })?;
 
         metrics::counter!("heddle_store_blocks_committed_total").increment(batches.len() as u64);
@@ -126,11 +129,9 @@ pub(crate) fn write_block(
     tables.block_numbers.insert(&*batch.hash, number)?;
     let body =
         BodyRecord::encode(batch.transactions, batch.senders, batch.ommers, batch.withdrawals);
-    tables.bodies.insert(number, body.as_slice())?;
-    tables.receipts.insert(number, encode_receipts(batch.receipts).as_slice())?;
-    for (index, transaction) in (0u32..).zip(batch.transactions) {
-        tables.transactions.insert(&**transaction.tx_hash(), (number, index))?;
-    }
+    pieces::write(&mut tables.bodies, number, &body)?;
+    pieces::write(&mut tables.receipts, number, &encode_receipts(batch.receipts))?;
+    lookup::add_block(tables, number, batch.transactions.iter().map(|tx| tx.tx_hash()))?;
     log_index::add_block(tables, number, batch.receipts)
 }
 
@@ -139,20 +140,17 @@ fn write_history(
     number: u64,
     overwritten: &ChangeSet,
 ) -> Result<(), StoreError> {
-    tables.changes.insert(number, overwritten.encode().as_slice())?;
+    for (place, piece) in (0..).zip(overwritten.encode()) {
+        tables.changes.insert((number, place), piece.as_slice())?;
+    }
     for (address, before) in &overwritten.accounts {
-        let account = match &before.state {
-            StateBefore::Unchanged => None,
-            StateBefore::Absent => Some(Vec::new()),
-            StateBefore::Was(state) => Some(encode_account(state)),
-        };
-        if let Some(account) = account {
+        if before.state != StateBefore::Unchanged {
             let key = account_history_key(address, number);
-            tables.account_history.insert(&key, account.as_slice())?;
+            changed_at::note(&mut tables.account_history, key, number)?;
         }
-        for (slot, value) in &before.slots {
+        for slot in before.slots.keys() {
             let key = storage_history_key(address, *slot, number);
-            tables.storage_history.insert(&key, encode_word(value).as_slice())?;
+            changed_at::note(&mut tables.storage_history, key, number)?;
         }
     }
     Ok(())

@@ -1,3 +1,4 @@
+use crate::Prunable;
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::TrieError;
 use std::path::PathBuf;
@@ -36,7 +37,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// The directory was written by an older Heddle and cannot be read any more.
-    #[error("the data directory {} has schema version {found}, older than this build's {supported}; import the chain again into a new directory", path.display())]
+    #[error("the data directory {} has schema version {found}, older than this build's {supported}; write its blocks with the build that made it (heddle export) and import them into a new directory (heddle import)", path.display())]
     SchemaTooOld {
         /// The data directory.
         path: PathBuf,
@@ -100,6 +101,11 @@ pub enum StoreError {
         /// What is wrong with it.
         detail: String,
     },
+    /// The database's own structure is not what it should be.
+    #[error(
+        "the structure of the database is damaged; run `heddle db verify`, and restore it from a backup or import the chain again"
+    )]
+    DamagedStructure,
     /// A stored trie node is damaged, or a root does not come out.
     #[error(transparent)]
     Trie(Box<TrieError<Self>>),
@@ -126,6 +132,18 @@ pub enum StoreError {
         number: u64,
         /// The first block whose state is kept.
         base: u64,
+    },
+    /// What was asked for was there and is not kept any more.
+    #[error(
+        "pruned history unavailable: the {what} of block {number} is not kept, only from block {first} on"
+    )]
+    Pruned {
+        /// What it is.
+        what: Prunable,
+        /// The block.
+        number: u64,
+        /// The first block of which it is kept.
+        first: u64,
     },
     /// Forks are kept in memory only.
     #[error("a chain that is kept on disk cannot become a fork; start without --datadir")]
@@ -262,6 +280,17 @@ from_redb!(
     redb::CommitError,
     redb::SetDurabilityError
 );
+
+/// Does something with the database. redb trusts its file, and may panic where that was changed behind its back: such a
+/// panic is an error that says so.
+pub(crate) fn unless_damaged<T>(
+    work: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(_) => Err(StoreError::DamagedStructure),
+    }
+}
 
 impl StoreError {
     pub(crate) fn damaged(table: &'static str, detail: impl Into<String>) -> Self {

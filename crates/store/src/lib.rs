@@ -23,24 +23,25 @@
 //! | `meta` | name | schema version, chain id, genesis hash, finalized and safe numbers, accounts that were left with storage only |
 //! | `headers` | number | hash, total difficulty, RLP of the header; the last entry is the head |
 //! | `block_numbers` | hash | number |
-//! | `bodies` | number | RLP of transactions, senders, ommers, withdrawals |
-//! | `receipts` | number | RLP without bloom filters, which follow from the logs |
-//! | `transactions` | transaction hash | block number, index |
+//! | `bodies` | number, piece | RLP of transactions, senders, ommers, withdrawals; see `pieces.rs` |
+//! | `receipts` | number, piece | RLP without bloom filters, which follow from the logs |
+//! | `transactions` | segment, start of the transaction hash, block number, index | nothing; see `lookup.rs` |
+//! | `transaction_segments` | segment | its first block, how many transactions it has |
 //! | `accounts` | address | nonce, code hash, balance: the state after the head |
 //! | `storage` | address, slot | value: the state after the head |
 //! | `code` | code hash | code |
 //! | `account_nodes` | path | RLP of the node, of the head's account trie |
 //! | `storage_nodes` | hashed address, path | RLP of the node, of a storage trie |
-//! | `changes` | number | all values that the block overwrote, in one piece, to undo it |
-//! | `account_history` | address, number | the account before that block, empty if absent |
-//! | `storage_history` | address, slot, number | the value before that block |
+//! | `changes` | number, piece | all values that the block overwrote, by address and slot |
+//! | `account_history` | address, last number | the blocks that changed the account; see `changed_at.rs` |
+//! | `storage_history` | address, slot, last number | the blocks that changed the slot |
 //! | `recent_logs` | number | fingerprints of the addresses and topics of its logs, of the newest blocks |
 //! | `log_chunks` | last block, fingerprint, page | the same of older blocks, by fingerprint; see `log_index.rs` |
 //! | `alterations` | number | what was altered by hand in the state before that block was made |
 //! | `side_blocks` | hash | header and body of a block that is not in the chain |
 //!
-//! The state after block *n* is read by a short look-up: the first history entry of the account or
-//! slot with a number above *n* says what it was until then; if there is none, it has not changed
+//! The state after block *n* is read by two short look-ups: the history says which block above *n* is the first that
+//! changed the account or slot, and that block's changes say what it was until then; if there is none, it has not changed
 //! since and the flat state says it. A wiped storage is entered slot by slot, so that this stays
 //! true. The genesis block has no changes and no history, since nothing is before it.
 //!
@@ -65,11 +66,16 @@
 //! the database grows by what every block overwrites. Views are for the duration of a request or a
 //! block.
 
+// For the chain that tests of this crate and tests from outside share.
+#[cfg(test)]
+extern crate self as heddle_store;
+
 mod alterations;
 mod base;
 mod block;
 mod chain;
 mod change_set;
+mod changed_at;
 mod codec;
 mod commit;
 mod disk;
@@ -77,8 +83,13 @@ mod error;
 mod flusher;
 mod keys;
 mod log_index;
+mod lookup;
 mod open;
 mod past;
+mod pieces;
+#[cfg(test)]
+mod power_loss;
+mod prune;
 mod schema;
 mod store;
 mod verify;
@@ -93,7 +104,8 @@ pub use block::{
 pub use chain::SIDE_BLOCKS_MAX;
 pub use error::StoreError;
 pub use open::DATABASE_FILE;
-pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS_MAX, PastNodes};
+pub use past::{PROOF_CHANGE_BYTES_MAX, PROOF_DEPTH_BLOCKS, PastNodes};
+pub use prune::{Kept, Prunable, PruneDistances, PruneReport};
 pub use schema::SCHEMA_VERSION;
 pub use store::{CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, Store, StoreConfig};
 pub use verify::{StateReport, TableSize};

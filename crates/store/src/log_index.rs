@@ -12,8 +12,9 @@
 //! Undoing a block removes its list, or takes the chunk that it is in apart into lists again.
 
 use crate::codec::decode_receipts;
+use crate::error::unless_damaged;
 use crate::schema::{ReadTables, WriteTables, meta};
-use crate::{Store, StoreError};
+use crate::{Prunable, Store, StoreError, pieces};
 use alloy_consensus::ReceiptEnvelope;
 use alloy_primitives::{Address, B256};
 use redb::{Database, ReadableTable, ReadableTableMetadata};
@@ -208,6 +209,18 @@ pub(crate) fn remove_block(tables: &mut WriteTables<'_>, number: u64) -> Result<
     }
 }
 
+/// Forgets blocks before `first`: of chunks only whole ones.
+pub(crate) fn forget_before(tables: &mut WriteTables<'_>, first: u64) -> Result<(), StoreError> {
+    loop {
+        let oldest = tables.log_chunks.first()?.map(|(key, _)| key.value().0);
+        let Some(last) = oldest.filter(|last| *last < first) else { break };
+        let all = page_key(last, 0, 0)..=(last, u64::MAX, u32::MAX);
+        tables.log_chunks.retain_in(all, |_, _| false)?;
+    }
+    tables.recent_logs.retain_in(..first, |_, _| false)?;
+    Ok(())
+}
+
 /// Makes lists of the newest chunk again, without the blocks from `end` on.
 fn open_chunk(tables: &mut WriteTables<'_>, last: u64, end: u64) -> Result<(), StoreError> {
     let mut lists = BTreeMap::<u64, Vec<u64>>::new();
@@ -235,39 +248,41 @@ fn open_chunk(tables: &mut WriteTables<'_>, last: u64, end: u64) -> Result<(), S
 
 /// Indexes the blocks of a database that were written without an index. Does nothing where there is one.
 pub(crate) fn catch_up(database: &Database) -> Result<(), StoreError> {
-    loop {
-        let transaction = database.begin_write()?;
-        let is_done = {
-            let mut tables = WriteTables::open(&transaction)?;
-            let head = tables.headers.last()?.map(|(number, _)| number.value());
-            let indexed = next_block(&tables.meta)?.unwrap_or(0);
-            let blocks = head.map_or(0, |head| head + 1);
-            if indexed > blocks {
-                // Blocks were undone by a program that knows no index.
-                tables.recent_logs.retain(|_, _| false)?;
-                tables.log_chunks.retain(|_, _| false)?;
-                set_next_block(&mut tables, 0)?;
-                false
-            } else {
-                let end = blocks.min(indexed + CATCH_UP_BLOCKS);
-                if indexed < end {
-                    tracing::info!(from = indexed, to = end - 1, of = blocks, "indexing logs");
+    unless_damaged(|| {
+        loop {
+            let transaction = database.begin_write()?;
+            let is_done = {
+                let mut tables = WriteTables::open(&transaction)?;
+                let head = tables.headers.last()?.map(|(number, _)| number.value());
+                let indexed = next_block(&tables.meta)?.unwrap_or(0);
+                let blocks = head.map_or(0, |head| head + 1);
+                if indexed > blocks {
+                    // Blocks were undone by a program that knows no index.
+                    tables.recent_logs.retain(|_, _| false)?;
+                    tables.log_chunks.retain(|_, _| false)?;
+                    set_next_block(&mut tables, 0)?;
+                    false
+                } else {
+                    let end = blocks.min(indexed + CATCH_UP_BLOCKS);
+                    if indexed < end {
+                        tracing::info!(from = indexed, to = end - 1, of = blocks, "indexing logs");
+                    }
+                    for number in indexed..end {
+                        let receipts = match pieces::read("receipts", &tables.receipts, number)? {
+                            Some(receipts) => decode_receipts("receipts", &receipts)?,
+                            None => Vec::new(),
+                        };
+                        add_block(&mut tables, number, &receipts)?;
+                    }
+                    end == blocks
                 }
-                for number in indexed..end {
-                    let receipts = match tables.receipts.get(number)? {
-                        Some(receipts) => decode_receipts("receipts", receipts.value())?,
-                        None => Vec::new(),
-                    };
-                    add_block(&mut tables, number, &receipts)?;
-                }
-                end == blocks
+            };
+            transaction.commit()?;
+            if is_done {
+                return Ok(());
             }
-        };
-        transaction.commit()?;
-        if is_done {
-            return Ok(());
         }
-    }
+    })
 }
 
 impl Store {
@@ -284,12 +299,15 @@ impl Store {
         addresses: &[Address],
         topics: &[Vec<B256>],
     ) -> Result<Vec<u64>, StoreError> {
-        let snapshot = self.snapshot();
-        let to = to.min(snapshot.head()?.number);
-        if from > to {
-            return Ok(Vec::new());
-        }
-        look_up(&snapshot.tables, from, to, addresses, topics)
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let to = to.min(snapshot.head()?.number);
+            if from > to {
+                return Ok(Vec::new());
+            }
+            snapshot.kept.check(Prunable::Receipts, from)?;
+            look_up(&snapshot.tables, from, to, addresses, topics)
+        })
     }
 }
 
@@ -523,7 +541,7 @@ mod tests {
             for number in 0..30u64 {
                 let logs = vec![((number % 3) as u8, vec![number as u8])];
                 let encoded = crate::codec::encode_receipts(&receipts(&logs));
-                tables.receipts.insert(number, encoded.as_slice()).unwrap();
+                pieces::write(&mut tables.receipts, number, &encoded).unwrap();
                 tables.headers.insert(number, [].as_slice()).unwrap();
             }
         });
@@ -533,7 +551,7 @@ mod tests {
         assert_eq!(blocks_of(1, 29), expected);
         write(&|tables| {
             for number in 12..30u64 {
-                tables.receipts.remove(number).unwrap();
+                pieces::remove(&mut tables.receipts, number).unwrap();
                 tables.headers.remove(number).unwrap();
             }
         });

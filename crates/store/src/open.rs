@@ -53,13 +53,9 @@ impl Store {
         }
         let room = Room::of(&file);
         let database = open_file(path, &file, config, room.clone())?;
-        let version = check_identity(path, &file, &database, identity)?;
-        if version < SCHEMA_VERSION {
-            upgrade(&database).map_err(|error| error.at(&file))?;
-            tracing::info!(from = version, to = SCHEMA_VERSION, "the database is upgraded");
-        }
+        check_identity(path, &file, &database, identity)?;
         crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
-        Self::over(database, file, *identity, config.durability, room, Some(lock))
+        Self::over(database, file, *identity, config, room, Some(lock))
     }
 
     /// A store that lives in memory and is gone with its last clone.
@@ -67,14 +63,27 @@ impl Store {
     /// # Errors
     /// When memory for it cannot be had.
     pub fn in_memory(identity: &ChainIdentity) -> Result<Self, StoreError> {
+        Self::in_memory_with(identity, StoreConfig::default())
+    }
+
+    /// Like [`Self::in_memory`], with a configuration, of which durability means nothing here.
+    ///
+    /// # Errors
+    /// As [`Self::in_memory`].
+    pub fn in_memory_with(
+        identity: &ChainIdentity,
+        config: StoreConfig,
+    ) -> Result<Self, StoreError> {
+        let durability = DurabilityPolicy::Window(IN_MEMORY_WINDOW);
+        let config = StoreConfig { durability, ..config };
         let file = PathBuf::from("<in memory>");
         let database = Builder::new()
-            .set_cache_size(crate::CACHE_BYTES)
+            .set_cache_size(config.cache_bytes)
             .create_with_backend(InMemoryBackend::new())
             .map_err(|error| database_error(&file, &file, error))?;
         write_identity(&database, identity).map_err(|error| error.at(&file))?;
-        let (window, room) = (DurabilityPolicy::Window(IN_MEMORY_WINDOW), Room::of(&file));
-        Self::over(database, file, *identity, window, room, None)
+        let room = Room::of(&file);
+        Self::over(database, file, *identity, config, room, None)
     }
 }
 
@@ -138,19 +147,6 @@ pub(crate) fn write_identity(
         for (key, value) in identity_entries(identity) {
             tables.meta.insert(key, value.as_slice())?;
         }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Brings a database of an older schema to the present one: since [`SCHEMA_OLDEST`] only tables
-/// were added, and opening them makes them.
-fn upgrade(database: &Database) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    {
-        let mut tables = WriteTables::open(&transaction)?;
-        let version = SCHEMA_VERSION.to_be_bytes();
-        tables.meta.insert(meta::SCHEMA_VERSION, version.as_slice())?;
     }
     transaction.commit()?;
     Ok(())
@@ -223,13 +219,13 @@ struct FoundIdentity {
     genesis: Option<B256>,
 }
 
-/// The version of its schema.
+/// Refuses a database that is another chain's, or that this build cannot read.
 fn check_identity(
     path: &Path,
     file: &Path,
     database: &Database,
     expected: &ChainIdentity,
-) -> Result<u32, StoreError> {
+) -> Result<(), StoreError> {
     let read = || -> Result<FoundIdentity, StoreError> {
         let table = match database.begin_read()?.open_table(META) {
             Ok(table) => table,
@@ -271,5 +267,5 @@ fn check_identity(
             expected: expected.genesis_hash,
         });
     }
-    Ok(version)
+    Ok(())
 }

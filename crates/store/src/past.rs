@@ -5,9 +5,10 @@ use crate::base::forget_wiped_after;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::codec::{BodyRecord, HeaderRecord};
 use crate::commit::{apply_changes, apply_trie_updates};
+use crate::error::unless_damaged;
 use crate::schema::{WriteTables, account_history_key, meta, storage_history_key};
 use crate::store::Snapshot;
-use crate::{StateView, Store, StoreError, log_index};
+use crate::{Prunable, StateView, Store, StoreError, changed_at, log_index, lookup, pieces, prune};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::{
     AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, TrieUpdates,
@@ -17,8 +18,9 @@ use parking_lot::MutexGuard;
 use redb::ReadableTable;
 use std::{collections::BTreeSet, time::Instant};
 
-/// How many blocks behind the head a proof may be: the changes since are undone in memory for it.
-pub const PROOF_DEPTH_BLOCKS_MAX: u64 = 1_024;
+/// How many blocks behind the head a proof may be, unless a store is configured otherwise: the changes since are undone in
+/// memory for it.
+pub const PROOF_DEPTH_BLOCKS: u64 = 1_024;
 
 /// How large the change sets of those blocks may be together, in bytes as stored.
 pub const PROOF_CHANGE_BYTES_MAX: usize = 128 << 20;
@@ -27,6 +29,11 @@ pub const PROOF_CHANGE_BYTES_MAX: usize = 128 << 20;
 const UNWIND_BLOCKS_MAX: u64 = 256;
 
 impl Store {
+    /// How many blocks behind the head tries can be made again, see [`crate::StoreConfig::reorg_depth`].
+    pub fn reorg_depth(&self) -> u64 {
+        self.inner.config.reorg_depth
+    }
+
     /// Makes block `number` the head again: undoes the state, the nodes, the history and the
     /// look-ups of every block above it. The hashes of the removed blocks, the old head first.
     /// Deployed code stays; it is found by hash only.
@@ -51,7 +58,9 @@ impl Store {
             if number == head {
                 break;
             }
-            self.snapshot().base.check(number)?;
+            self.snapshot().check_state(number)?;
+            // By what is in them they are taken out of the look-ups.
+            self.snapshot().kept.check(Prunable::Bodies, number + 1)?;
             let target = number.max(head.saturating_sub(UNWIND_BLOCKS_MAX));
             self.unwind_step(&writer, target, &mut removed)?;
         }
@@ -66,38 +75,41 @@ impl Store {
         target: u64,
         removed: &mut Vec<B256>,
     ) -> Result<(), StoreError> {
-        let snapshot = self.snapshot();
-        let head = snapshot.head()?.number;
-        let mut steps = Vec::new();
-        let mut together = ChangeSet::default();
-        for number in target + 1..=head {
-            let (step, _) = change_set(&snapshot, number)?;
-            together.extend_with_later(step.clone());
-            steps.push((number, step));
-        }
-        let view = StateView::latest(snapshot)?;
-        let changes = reversed(&view, &together)?;
-        let elsewhere = view.snapshot().base.elsewhere;
-        let updates = if elsewhere {
-            TrieUpdates::default()
-        } else {
-            let (root, updates) = state_root(&view, &changes)?;
-            check_root(view.snapshot(), target, root)?;
-            updates
-        };
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let head = snapshot.head()?.number;
+            let mut steps = Vec::new();
+            let mut together = ChangeSet::default();
+            for number in target + 1..=head {
+                let (step, _) = change_set(&snapshot, number)?;
+                together.extend_with_later(step.clone());
+                steps.push((number, step));
+            }
+            let view = StateView::latest(snapshot)?;
+            let changes = reversed(&view, &together)?;
+            let elsewhere = view.snapshot().base.elsewhere;
+            let updates = if elsewhere {
+                TrieUpdates::default()
+            } else {
+                let (root, updates) = state_root(&view, &changes)?;
+                check_root(view.snapshot(), target, root)?;
+                updates
+            };
 
-        self.write(writer, |tables| {
-            apply_changes(tables, target, &changes, elsewhere)?;
-            if elsewhere {
-                forget_wiped_after(tables, target)?;
-            }
-            apply_trie_updates(tables, &updates)?;
-            for (number, step) in steps.iter().rev() {
-                remove_history(tables, *number, step)?;
-                removed.push(remove_block(tables, *number)?);
-            }
-            remove_alterations_after(tables, target)?;
-            lower_tags(tables, target)
+            self.write(writer, |tables| {
+                apply_changes(tables, target, &changes, elsewhere)?;
+                if elsewhere {
+                    forget_wiped_after(tables, target)?;
+                }
+                apply_trie_updates(tables, &updates)?;
+                for (number, step) in steps.iter().rev() {
+                    remove_history(tables, *number, step)?;
+                    removed.push(remove_block(tables, *number)?);
+                }
+                remove_alterations_after(tables, target)?;
+                prune::lower(tables, target)?;
+                lower_tags(tables, target)
+            })
         })
     }
 
@@ -105,7 +117,7 @@ impl Store {
     /// `number`.
     ///
     /// # Errors
-    /// [`StoreError::ProofTooOld`] beyond [`PROOF_DEPTH_BLOCKS_MAX`] blocks or
+    /// [`StoreError::ProofTooOld`] beyond [`Self::reorg_depth`] blocks or
     /// [`PROOF_CHANGE_BYTES_MAX`] bytes of changes; [`StoreError::NotWhole`] on a fork; if there is
     /// no such block; or when the database fails.
     pub fn proof_at(
@@ -125,18 +137,20 @@ impl Store {
     /// # Errors
     /// If there is no such block, or when the database fails.
     pub fn changed_accounts(&self, from: u64, to: u64) -> Result<BTreeSet<Address>, StoreError> {
-        let snapshot = self.snapshot();
-        let head = snapshot.head()?.number;
-        if to > head {
-            return Err(StoreError::UnknownBlock { number: to, head });
-        }
-        // A block's changes start from the state before it.
-        snapshot.base.check(from.saturating_sub(1))?;
-        let mut changed = BTreeSet::new();
-        for number in from..=to {
-            changed.extend(change_set(&snapshot, number)?.0.accounts.into_keys());
-        }
-        Ok(changed)
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let head = snapshot.head()?.number;
+            if to > head {
+                return Err(StoreError::UnknownBlock { number: to, head });
+            }
+            // A block's changes start from the state before it.
+            snapshot.check_state(from.saturating_sub(1))?;
+            let mut changed = BTreeSet::new();
+            for number in from..=to {
+                changed.extend(change_set(&snapshot, number)?.0.accounts.into_keys());
+            }
+            Ok(changed)
+        })
     }
 
     /// The nodes of all tries of the state after block `number`: what a block that branches off
@@ -145,31 +159,34 @@ impl Store {
     /// # Errors
     /// As [`Self::proof_at`].
     pub fn past_nodes(&self, number: u64) -> Result<PastNodes, StoreError> {
-        let snapshot = self.snapshot();
-        let head = snapshot.head()?.number;
-        if number > head {
-            return Err(StoreError::UnknownBlock { number, head });
-        }
-        snapshot.base.check(number)?;
-        snapshot.base.check_whole()?;
-        let too_old = |limit| StoreError::ProofTooOld { number, head, limit };
-        if head - number > PROOF_DEPTH_BLOCKS_MAX {
-            return Err(too_old(format!("{PROOF_DEPTH_BLOCKS_MAX} blocks")));
-        }
-        let mut together = ChangeSet::default();
-        let mut bytes = 0;
-        for number in number + 1..=head {
-            let (step, step_bytes) = change_set(&snapshot, number)?;
-            bytes += step_bytes;
-            if bytes > PROOF_CHANGE_BYTES_MAX {
-                return Err(too_old(format!("{PROOF_CHANGE_BYTES_MAX} bytes of changes")));
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let head = snapshot.head()?.number;
+            if number > head {
+                return Err(StoreError::UnknownBlock { number, head });
             }
-            together.extend_with_later(step);
-        }
-        let view = StateView::latest(snapshot)?;
-        let (root, updates) = state_root(&view, &reversed(&view, &together)?)?;
-        check_root(view.snapshot(), number, root)?;
-        Ok(PastNodes { view, updates })
+            snapshot.check_state(number)?;
+            snapshot.base.check_whole()?;
+            let too_old = |limit| StoreError::ProofTooOld { number, head, limit };
+            let depth = self.inner.config.reorg_depth;
+            if head - number > depth {
+                return Err(too_old(format!("{depth} blocks")));
+            }
+            let mut together = ChangeSet::default();
+            let mut bytes = 0;
+            for number in number + 1..=head {
+                let (step, step_bytes) = change_set(&snapshot, number)?;
+                bytes += step_bytes;
+                if bytes > PROOF_CHANGE_BYTES_MAX {
+                    return Err(too_old(format!("{PROOF_CHANGE_BYTES_MAX} bytes of changes")));
+                }
+                together.extend_with_later(step);
+            }
+            let view = StateView::latest(snapshot)?;
+            let (root, updates) = state_root(&view, &reversed(&view, &together)?)?;
+            check_root(view.snapshot(), number, root)?;
+            Ok(PastNodes { view, updates })
+        })
     }
 }
 
@@ -203,12 +220,9 @@ pub(crate) fn change_set(
     snapshot: &Snapshot,
     number: u64,
 ) -> Result<(ChangeSet, usize), StoreError> {
-    let changes = snapshot.tables.changes.get(number)?;
-    let changes = changes
-        .ok_or_else(|| StoreError::damaged("changes", format!("block {number} has no entry")))?;
-    Ok((ChangeSet::decode(changes.value())?, changes.value().len()))
+    let changes = ChangeSet::read(&snapshot.tables.changes, number)?;
+    changes.ok_or_else(|| StoreError::damaged("changes", format!("block {number} has no entry")))
 }
-
 /// The change from the state of `view` to the state in which `overwritten` was not overwritten yet.
 fn reversed(view: &StateView, overwritten: &ChangeSet) -> Result<StateChanges, StoreError> {
     let mut changes = StateChanges::default();
@@ -259,13 +273,15 @@ fn remove_history(
     number: u64,
     overwritten: &ChangeSet,
 ) -> Result<(), StoreError> {
-    tables.changes.remove(number)?;
+    pieces::remove(&mut tables.changes, number)?;
     for (address, before) in &overwritten.accounts {
         if before.state != StateBefore::Unchanged {
-            tables.account_history.remove(&account_history_key(address, number))?;
+            let key = account_history_key(address, number);
+            changed_at::forget_last(&mut tables.account_history, key, number)?;
         }
         for slot in before.slots.keys() {
-            tables.storage_history.remove(&storage_history_key(address, *slot, number))?;
+            let key = storage_history_key(address, *slot, number);
+            changed_at::forget_last(&mut tables.storage_history, key, number)?;
         }
     }
     Ok(())
@@ -279,14 +295,11 @@ fn remove_block(tables: &mut WriteTables<'_>, number: u64) -> Result<B256, Store
         HeaderRecord::decode_hash("headers", record.value())?
     };
     tables.block_numbers.remove(&*hash)?;
-    let body = {
-        let record = tables.bodies.remove(number)?.ok_or_else(|| missing("bodies"))?;
-        BodyRecord::decode("bodies", record.value())?
-    };
-    for transaction in &body.transactions {
-        tables.transactions.remove(&**transaction.tx_hash())?;
-    }
-    tables.receipts.remove(number)?;
+    let body = pieces::read("bodies", &tables.bodies, number)?.ok_or_else(|| missing("bodies"))?;
+    let body = BodyRecord::decode("bodies", &body)?;
+    pieces::remove(&mut tables.bodies, number)?;
+    lookup::remove_block(tables, number, body.transactions.iter().map(|tx| tx.tx_hash()))?;
+    pieces::remove(&mut tables.receipts, number)?;
     log_index::remove_block(tables, number)?;
     Ok(hash)
 }

@@ -1,5 +1,6 @@
 //! The tables: names, keys and values. The page in `lib.rs` says what each is for.
 
+use crate::pieces::{PieceKey, PieceTable};
 use crate::{StoreError, TableSize};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::Nibbles;
@@ -7,11 +8,10 @@ use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, Write
 
 /// The version of the layout that this build reads and writes. Any change to a table's name, key
 /// or value makes it a new one.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
-/// The oldest version that is brought to the present one when it is opened. Version 2 added the
-/// table `alterations` and the entry `base`.
-pub(crate) const SCHEMA_OLDEST: u32 = 1;
+/// The oldest version that this build reads.
+pub(crate) const SCHEMA_OLDEST: u32 = 3;
 
 type Bytes = &'static [u8];
 type Key<const N: usize> = &'static [u8; N];
@@ -19,15 +19,17 @@ type Key<const N: usize> = &'static [u8; N];
 pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 const HEADERS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("headers");
 const BLOCK_NUMBERS: TableDefinition<'_, Key<32>, u64> = TableDefinition::new("block_numbers");
-const BODIES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("bodies");
-const RECEIPTS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("receipts");
-const TRANSACTIONS: TableDefinition<'_, Key<32>, (u64, u32)> = TableDefinition::new("transactions");
+const BODIES: PieceTable = TableDefinition::new("bodies");
+const RECEIPTS: PieceTable = TableDefinition::new("receipts");
+const TRANSACTIONS: TableDefinition<'_, Key<16>, ()> = TableDefinition::new("transactions");
+const TRANSACTION_SEGMENTS: TableDefinition<'_, u16, (u64, u64)> =
+    TableDefinition::new("transaction_segments");
 const ACCOUNTS: TableDefinition<'_, Key<20>, Bytes> = TableDefinition::new("accounts");
 const STORAGE: TableDefinition<'_, Key<52>, Bytes> = TableDefinition::new("storage");
 const CODE: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("code");
 const ACCOUNT_NODES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("account_nodes");
 const STORAGE_NODES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("storage_nodes");
-const CHANGES: TableDefinition<'_, u64, Bytes> = TableDefinition::new("changes");
+const CHANGES: PieceTable = TableDefinition::new("changes");
 const ACCOUNT_HISTORY: TableDefinition<'_, Key<28>, Bytes> =
     TableDefinition::new("account_history");
 const STORAGE_HISTORY: TableDefinition<'_, Key<60>, Bytes> =
@@ -88,15 +90,16 @@ tables! {
     meta: META<&'static str, Bytes>,
     headers: HEADERS<u64, Bytes>,
     block_numbers: BLOCK_NUMBERS<Key<32>, u64>,
-    bodies: BODIES<u64, Bytes>,
-    receipts: RECEIPTS<u64, Bytes>,
-    transactions: TRANSACTIONS<Key<32>, (u64, u32)>,
+    bodies: BODIES<PieceKey, Bytes>,
+    receipts: RECEIPTS<PieceKey, Bytes>,
+    transactions: TRANSACTIONS<Key<16>, ()>,
+    transaction_segments: TRANSACTION_SEGMENTS<u16, (u64, u64)>,
     accounts: ACCOUNTS<Key<20>, Bytes>,
     storage: STORAGE<Key<52>, Bytes>,
     code: CODE<Key<32>, Bytes>,
     account_nodes: ACCOUNT_NODES<Bytes, Bytes>,
     storage_nodes: STORAGE_NODES<Bytes, Bytes>,
-    changes: CHANGES<u64, Bytes>,
+    changes: CHANGES<PieceKey, Bytes>,
     account_history: ACCOUNT_HISTORY<Key<28>, Bytes>,
     storage_history: STORAGE_HISTORY<Key<60>, Bytes>,
     recent_logs: RECENT_LOGS<u64, Bytes>,
@@ -120,6 +123,8 @@ pub(crate) mod meta {
     pub(crate) const ELSEWHERE: &str = "elsewhere";
     /// Addresses, each with the number of a block that wiped its storage: only where the base is somewhere else.
     pub(crate) const WIPED: &str = "wiped";
+    /// The first block whose state, receipts and transactions are kept; see `prune.rs`.
+    pub(crate) const KEPT: &str = "kept";
     /// Addresses, one after the other.
     pub(crate) const STORAGE_ONLY: &str = "storage_only";
 }

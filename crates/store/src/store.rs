@@ -1,9 +1,13 @@
 use crate::base::{Base, read_wiped};
 use crate::commit::addresses_in;
 use crate::disk::Room;
+use crate::error::unless_damaged;
 use crate::flusher::Flusher;
 use crate::schema::{ReadTables, WriteTables, meta};
-use crate::{BlockId, ChainIdentity, StateView, StoreError, codec::HeaderRecord};
+use crate::{
+    BlockId, ChainIdentity, Kept, PROOF_DEPTH_BLOCKS, Prunable, PruneDistances, StateView,
+    StoreError, codec::HeaderRecord,
+};
 use alloy_primitives::Address;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
@@ -37,6 +41,10 @@ pub struct StoreConfig {
     pub durability: DurabilityPolicy,
     /// Memory for pages read and written, in bytes.
     pub cache_bytes: usize,
+    /// How far behind the head what is kept.
+    pub prune: PruneDistances,
+    /// How many blocks behind the head tries can be made again: for proofs, and for branches that leave the chain there.
+    pub reorg_depth: u64,
     /// Check every page of the file before it is used, not only after a crash. Reads all of it.
     pub check_file: bool,
 }
@@ -46,6 +54,8 @@ impl Default for StoreConfig {
         Self {
             durability: DurabilityPolicy::Window(DURABILITY_WINDOW),
             cache_bytes: CACHE_BYTES,
+            prune: PruneDistances::default(),
+            reorg_depth: PROOF_DEPTH_BLOCKS,
             check_file: false,
         }
     }
@@ -70,7 +80,7 @@ pub(crate) struct StoreInner {
     writer: Arc<Mutex<()>>,
     room: Arc<Room>,
     database: Arc<Database>,
-    durability: DurabilityPolicy,
+    pub(crate) config: StoreConfig,
     pub(crate) identity: ChainIdentity,
     /// The database file; a name in angle brackets when it is in memory.
     file: PathBuf,
@@ -85,6 +95,7 @@ pub(crate) struct Snapshot {
     /// Accounts that once had storage but neither nonce nor code, ascending; see `commit.rs`.
     pub(crate) storage_only: Vec<Address>,
     pub(crate) base: Base,
+    pub(crate) kept: Kept,
     /// Whose storage which block of a fork wiped, ascending; see `base.rs`.
     pub(crate) wiped: Vec<(Address, u64)>,
 }
@@ -110,12 +121,19 @@ impl Snapshot {
             Some(list) => addresses_in(list.value()).collect(),
         };
         let base = Base::read(&tables)?;
+        let kept = tables.kept()?;
         let wiped = if base.elsewhere { read_wiped(&tables)? } else { Vec::new() };
-        Ok(Self { tables, head, storage_only, base, wiped })
+        Ok(Self { tables, head, storage_only, base, kept, wiped })
     }
 
     pub(crate) fn head(&self) -> Result<BlockId, StoreError> {
         self.head.ok_or(StoreError::Empty)
+    }
+
+    /// Refuses blocks whose state is not kept, or never was.
+    pub(crate) fn check_state(&self, number: u64) -> Result<(), StoreError> {
+        self.base.check(number)?;
+        self.kept.check(Prunable::State, number)
     }
 }
 
@@ -125,14 +143,15 @@ impl Store {
         database: Database,
         file: PathBuf,
         identity: ChainIdentity,
-        durability: DurabilityPolicy,
+        config: StoreConfig,
         room: Arc<Room>,
         directory_lock: Option<std::fs::File>,
     ) -> Result<Self, StoreError> {
         let database = Arc::new(database);
-        let snapshot = Snapshot::take(&database).map_err(|error| error.at(&file))?;
+        let snapshot =
+            unless_damaged(|| Snapshot::take(&database)).map_err(|error| error.at(&file))?;
         let writer = Arc::<Mutex<()>>::default();
-        let window = match durability {
+        let window = match config.durability {
             // Commits are durable then, and it only looks for room.
             DurabilityPolicy::EveryBlock => Duration::ZERO,
             DurabilityPolicy::Window(window) => window,
@@ -148,7 +167,7 @@ impl Store {
                 writer,
                 room,
                 database,
-                durability,
+                config,
                 identity,
                 file,
                 directory_lock,
@@ -272,7 +291,7 @@ impl Store {
         let inner = &*self.inner;
         let commit = || {
             let mut transaction = inner.database.begin_write()?;
-            match inner.durability {
+            match inner.config.durability {
                 DurabilityPolicy::EveryBlock => transaction.set_quick_repair(true),
                 DurabilityPolicy::Window(_) => transaction.set_durability(Durability::None)?,
             }
@@ -280,10 +299,10 @@ impl Store {
             transaction.commit()?;
             Ok((done, Arc::new(Snapshot::take(&inner.database)?)))
         };
-        match commit() {
+        match unless_damaged(commit) {
             Ok((done, snapshot)) => {
                 *inner.snapshot.write() = snapshot;
-                if inner.durability != DurabilityPolicy::EveryBlock {
+                if inner.config.durability != DurabilityPolicy::EveryBlock {
                     inner.flusher.commit_is_pending();
                 }
                 Ok(done)
@@ -294,7 +313,10 @@ impl Store {
                 // file may lack what memory shows, so nothing may be built on top of it.
                 if matches!(
                     error,
-                    StoreError::DiskFull { .. } | StoreError::Io { .. } | StoreError::Database(_)
+                    StoreError::DiskFull { .. }
+                        | StoreError::Io { .. }
+                        | StoreError::Database(_)
+                        | StoreError::DamagedStructure
                 ) {
                     inner.flusher.stop_writes(&error);
                 }
@@ -373,7 +395,8 @@ mod tests {
         let database = builder.set_cache_size(256 << 10).create_with_backend(file);
         let database = database.expect("there is room");
         write_identity(&database, &IDENTITY).expect("there is room");
-        let store = Store::over(database, "disk".into(), IDENTITY, durability, room, None);
+        let config = StoreConfig { durability, ..Default::default() };
+        let store = Store::over(database, "disk".into(), IDENTITY, config, room, None);
         store.expect("there is room")
     }
 

@@ -1,6 +1,7 @@
 //! Checking what is stored, and measuring it.
 
 use crate::codec::{decode_account, decode_word};
+use crate::error::unless_damaged;
 use crate::past::root_of;
 use crate::{BlockId, Store, StoreError};
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -55,43 +56,51 @@ impl Store {
     /// [`StoreError::WrongStateRoot`] or [`StoreError::OrphanStorage`] if the state is not right;
     /// or when the database fails.
     pub fn verify_state(&self) -> Result<StateReport, StoreError> {
-        let span = tracing::info_span!("verify_state");
-        let _entered = span.enter();
-        let snapshot = self.snapshot();
-        let head = snapshot.head()?;
-        snapshot.base.check_whole()?;
-        let tables = &snapshot.tables;
-        let expected = root_of(&snapshot, head.number)?;
-        let check = |actual| {
-            if actual == expected {
-                return Ok(());
-            }
-            Err(StoreError::WrongStateRoot { number: head.number, actual, expected })
-        };
+        unless_damaged(|| {
+            let span = tracing::info_span!("verify_state");
+            let _entered = span.enter();
+            let snapshot = self.snapshot();
+            let head = snapshot.head()?;
+            snapshot.base.check_whole()?;
+            let tables = &snapshot.tables;
+            let expected = root_of(&snapshot, head.number)?;
+            let check = |actual| {
+                if actual == expected {
+                    return Ok(());
+                }
+                Err(StoreError::WrongStateRoot { number: head.number, actual, expected })
+            };
 
-        let mut storages = StorageRoots { slots: 0, iterator: tables.storage.iter()?, ahead: None };
-        let mut accounts = Vec::new();
-        for entry in tables.accounts.iter()? {
-            let (address, account) = entry?;
-            let address = Address::from(address.value());
-            let account = decode_account("accounts", account.value())?;
-            let storage_root = storages.next_root_of(address)?;
-            let leaf =
-                TrieAccount::new(account.nonce, account.balance, storage_root, account.code_hash);
-            accounts.push((keccak256(address), leaf));
-        }
-        if let Some((address, ..)) = storages.next_slot()? {
-            return Err(StoreError::OrphanStorage { address });
-        }
-        let found = accounts.len() as u64;
-        accounts.sort_unstable_by_key(|(hashed_address, _)| *hashed_address);
-        let damaged = |error: OutOfOrder| StoreError::damaged("accounts", error.to_string());
-        let state_root = full_state_root(accounts).map_err(damaged)?;
-        check(state_root)?;
-        let root_node = heddle_trie::NodeReader::account_node(&self.latest()?, &Nibbles::new())?;
-        check(root_node.map_or(EMPTY_ROOT_HASH, keccak256))?;
-        let code = crate::verify_blocks::verify_code(&snapshot)?;
-        Ok(StateReport { head, state_root, accounts: found, slots: storages.slots, code })
+            let mut storages =
+                StorageRoots { slots: 0, iterator: tables.storage.iter()?, ahead: None };
+            let mut accounts = Vec::new();
+            for entry in tables.accounts.iter()? {
+                let (address, account) = entry?;
+                let address = Address::from(address.value());
+                let account = decode_account("accounts", account.value())?;
+                let storage_root = storages.next_root_of(address)?;
+                let leaf = TrieAccount::new(
+                    account.nonce,
+                    account.balance,
+                    storage_root,
+                    account.code_hash,
+                );
+                accounts.push((keccak256(address), leaf));
+            }
+            if let Some((address, ..)) = storages.next_slot()? {
+                return Err(StoreError::OrphanStorage { address });
+            }
+            let found = accounts.len() as u64;
+            accounts.sort_unstable_by_key(|(hashed_address, _)| *hashed_address);
+            let damaged = |error: OutOfOrder| StoreError::damaged("accounts", error.to_string());
+            let state_root = full_state_root(accounts).map_err(damaged)?;
+            check(state_root)?;
+            let root_node =
+                heddle_trie::NodeReader::account_node(&self.latest()?, &Nibbles::new())?;
+            check(root_node.map_or(EMPTY_ROOT_HASH, keccak256))?;
+            let code = crate::verify_blocks::verify_code(&snapshot)?;
+            Ok(StateReport { head, state_root, accounts: found, slots: storages.slots, code })
+        })
     }
 
     /// How much each table holds.
@@ -99,7 +108,7 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn table_sizes(&self) -> Result<Vec<TableSize>, StoreError> {
-        self.snapshot().tables.sizes()
+        unless_damaged(|| self.snapshot().tables.sizes())
     }
 }
 

@@ -1,9 +1,10 @@
-use crate::StoreError;
 use crate::codec::{HeaderRecord, decode_account, decode_word};
+use crate::error::unless_damaged;
 use crate::schema::{
     account_history_key, account_node_key, storage_history_key, storage_key, storage_node_key,
 };
 use crate::store::Snapshot;
+use crate::{StoreError, change_set, changed_at};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use heddle_trie::{AccountState, Nibbles, NodeReader};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl StateView {
         if number > head {
             return Err(StoreError::UnknownBlock { number, head });
         }
-        snapshot.base.check(number)?;
+        snapshot.check_state(number)?;
         Ok(Self { snapshot, number, head })
     }
 
@@ -46,23 +47,22 @@ impl StateView {
     /// # Errors
     /// When the database fails or holds a value that does not decode.
     pub fn account(&self, address: &Address) -> Result<Option<AccountState>, StoreError> {
-        let tables = &self.snapshot.tables;
-        if self.number < self.head {
-            // The first block after this one that changed the account kept what it was until then.
-            let first = account_history_key(address, self.number + 1);
-            let last = account_history_key(address, u64::MAX);
-            if let Some(entry) = tables.account_history.range::<&[u8; 28]>(&first..=&last)?.next() {
-                let (_, before) = entry?;
-                return match before.value() {
-                    [] => Ok(None),
-                    before => decode_account("account_history", before).map(Some),
-                };
+        unless_damaged(|| {
+            let tables = &self.snapshot.tables;
+            if self.number < self.head {
+                // The first block after this one that changed the account kept what it was until then.
+                let key = account_history_key(address, 0);
+                if let Some(number) =
+                    changed_at::first_after(&tables.account_history, key, self.number)?
+                {
+                    return change_set::account_before(&tables.changes, number, address);
+                }
             }
-        }
-        match tables.accounts.get(&address.0.0)? {
-            None => Ok(None),
-            Some(account) => decode_account("accounts", account.value()).map(Some),
-        }
+            match tables.accounts.get(&address.0.0)? {
+                None => Ok(None),
+                Some(account) => decode_account("accounts", account.value()).map(Some),
+            }
+        })
     }
 
     /// The value of a storage slot; zero if it, or the account, does not exist.
@@ -70,24 +70,27 @@ impl StateView {
     /// # Errors
     /// When the database fails or holds a value that does not decode.
     pub fn storage(&self, address: &Address, slot: U256) -> Result<U256, StoreError> {
-        let tables = &self.snapshot.tables;
-        if self.number < self.head {
-            let wiped = self.next_wipe(address);
-            let first = storage_history_key(address, slot, self.number + 1);
-            let last = storage_history_key(address, slot, wiped.unwrap_or(u64::MAX));
-            if let Some(entry) = tables.storage_history.range::<&[u8; 60]>(&first..=&last)?.next() {
-                let (_, before) = entry?;
-                return decode_word("storage_history", before.value());
+        unless_damaged(|| {
+            let tables = &self.snapshot.tables;
+            if self.number < self.head {
+                let wiped = self.next_wipe(address);
+                let key = storage_history_key(address, slot, 0);
+                let changed = changed_at::first_after(&tables.storage_history, key, self.number)?;
+                if let Some(number) =
+                    changed.filter(|changed| wiped.is_none_or(|wiped| *changed <= wiped))
+                {
+                    return change_set::slot_before(&tables.changes, number, address, slot);
+                }
+                if wiped.is_some() {
+                    // What is here was written later.
+                    return Ok(U256::ZERO);
+                }
             }
-            if wiped.is_some() {
-                // What is here was written later.
-                return Ok(U256::ZERO);
+            match tables.storage.get(&storage_key(address, slot))? {
+                None => Ok(U256::ZERO),
+                Some(value) => decode_word("storage", value.value()),
             }
-        }
-        match tables.storage.get(&storage_key(address, slot))? {
-            None => Ok(U256::ZERO),
-            Some(value) => decode_word("storage", value.value()),
-        }
+        })
     }
 
     /// Whether an account without nonce and code has storage all the same, so that nothing can be
@@ -99,12 +102,14 @@ impl StateView {
     /// # Errors
     /// When the database fails.
     pub fn has_only_storage(&self, address: &Address) -> Result<bool, StoreError> {
-        if self.snapshot.storage_only.binary_search(address).is_err() {
-            return Ok(false);
-        }
-        let (first, last) = (storage_key(address, U256::ZERO), storage_key(address, U256::MAX));
-        let mut slots = self.snapshot.tables.storage.range::<&[u8; 52]>(&first..=&last)?;
-        Ok(slots.next().transpose()?.is_some())
+        unless_damaged(|| {
+            if self.snapshot.storage_only.binary_search(address).is_err() {
+                return Ok(false);
+            }
+            let (first, last) = (storage_key(address, U256::ZERO), storage_key(address, U256::MAX));
+            let mut slots = self.snapshot.tables.storage.range::<&[u8; 52]>(&first..=&last)?;
+            Ok(slots.next().transpose()?.is_some())
+        })
     }
 
     /// The code with this hash. Code is kept for good, so this does not depend on the block.
@@ -112,8 +117,10 @@ impl StateView {
     /// # Errors
     /// When the database fails.
     pub fn code(&self, hash: &B256) -> Result<Option<Bytes>, StoreError> {
-        let code = self.snapshot.tables.code.get(&**hash)?;
-        Ok(code.map(|code| Bytes::copy_from_slice(code.value())))
+        unless_damaged(|| {
+            let code = self.snapshot.tables.code.get(&**hash)?;
+            Ok(code.map(|code| Bytes::copy_from_slice(code.value())))
+        })
     }
 
     /// The hash of canonical block `number`, `None` if it is not at or before the block of this
@@ -122,13 +129,15 @@ impl StateView {
     /// # Errors
     /// When the database fails or holds a value that does not decode.
     pub fn block_hash(&self, number: u64) -> Result<Option<B256>, StoreError> {
-        if number > self.number {
-            return Ok(None);
-        }
-        match self.snapshot.tables.headers.get(number)? {
-            None => Ok(None),
-            Some(record) => HeaderRecord::decode_hash("headers", record.value()).map(Some),
-        }
+        unless_damaged(|| {
+            if number > self.number {
+                return Ok(None);
+            }
+            match self.snapshot.tables.headers.get(number)? {
+                None => Ok(None),
+                Some(record) => HeaderRecord::decode_hash("headers", record.value()).map(Some),
+            }
+        })
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -150,10 +159,12 @@ impl NodeReader for StateView {
     type Error = StoreError;
 
     fn account_node(&self, path: &Nibbles) -> Result<Option<Vec<u8>>, StoreError> {
-        self.nodes_are_of_this_block()?;
-        let key = account_node_key(path);
-        let node = self.snapshot.tables.account_nodes.get(key.as_slice())?;
-        Ok(node.map(|node| node.value().to_vec()))
+        unless_damaged(|| {
+            self.nodes_are_of_this_block()?;
+            let key = account_node_key(path);
+            let node = self.snapshot.tables.account_nodes.get(key.as_slice())?;
+            Ok(node.map(|node| node.value().to_vec()))
+        })
     }
 
     fn storage_node(
@@ -161,9 +172,11 @@ impl NodeReader for StateView {
         hashed_address: B256,
         path: &Nibbles,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.nodes_are_of_this_block()?;
-        let key = storage_node_key(hashed_address, path);
-        let node = self.snapshot.tables.storage_nodes.get(key.as_slice())?;
-        Ok(node.map(|node| node.value().to_vec()))
+        unless_damaged(|| {
+            self.nodes_are_of_this_block()?;
+            let key = storage_node_key(hashed_address, path);
+            let node = self.snapshot.tables.storage_nodes.get(key.as_slice())?;
+            Ok(node.map(|node| node.value().to_vec()))
+        })
     }
 }

@@ -267,7 +267,7 @@ fn a_block_above_the_head_is_unknown_to_views_unwinds_proofs_and_tags() {
 #[test]
 fn a_proof_beyond_the_limit_is_refused_with_the_limit() {
     let (store, mut chain) = chain_of(1);
-    for salt in 0..heddle_store::PROOF_DEPTH_BLOCKS_MAX {
+    for salt in 0..heddle_store::PROOF_DEPTH_BLOCKS {
         let block = chain.extend(&store, &Steps::new(), salt);
         store.commit_block(&block.batch()).expect("it extends the head");
     }
