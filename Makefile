@@ -45,9 +45,11 @@ fuzz: ## Sends random parameters to every method for so many minutes: make fuzz 
 	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); seed=$$(date +%s); while [ $$(date +%s) -lt $$end ]; do \
 	  HEDDLE_FUZZ_SEED=$$((seed += 10)) $(CARGO) test --locked -p heddle-rpc --test fuzz -- --nocapture | grep requests: || exit 1; done
 
-faults: clients ## Kills a node a hundred times under load, and looks at all that is there each time: make faults [ROUNDS=N]
+faults: clients ## Kills a node a hundred times under load, takes its power and damages its file thousands of times: make faults [ROUNDS=N]
+	HEDDLE_POWER_LOSS_CASES=5000 $(CARGO) test --locked -p heddle-store --lib power_loss
+	HEDDLE_DAMAGE_CASES=2000 $(CARGO) test --locked -p heddle-store --test damage
 	$(CARGO) build --release --locked --bin heddle
-	cd tests && HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-../target}/release/heddle) HEDDLE_KILL_ROUNDS=$(or $(ROUNDS),100) node --test faults.test.mjs
+	cd tests && HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-../target}/release/heddle) HEDDLE_KILL_ROUNDS=$(or $(ROUNDS),100) HEDDLE_DAY_BLOCKS=86400 node --test faults.test.mjs
 
 clients: tests/node_modules/.package-lock.json
 

@@ -1,6 +1,6 @@
 // What the disk, the system and the clock may do to a node: no room, no time to say goodbye.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -105,6 +105,61 @@ test("a node that is stopped while the disk is full ends, and says that it was",
   node = await start(t, { datadir });
   assert.equal((await sendAndWait(node, { from: accounts[2].address, to: accounts[1].address })).status, "0x1");
   await stopCleanly(node);
+});
+
+/** Blocks of the simulated day; `make faults` makes one a second. */
+const DAY_BLOCKS = Number(process.env.HEDDLE_DAY_BLOCKS ?? 7_200);
+const HOURS = 24;
+const TRANSACTIONS_AN_HOUR = 60;
+
+test(`24 hours of ${DAY_BLOCKS} blocks leave the node no larger than the first six did`, { skip, timeout: 60_000 + DAY_BLOCKS * 20 }, async (t) => {
+  const datadir = join(parent, "day");
+  const node = await start(t, { datadir, mining: false, extra: ["--prune.state", "1024", "--prune.receipts", "1024", "--prune.bodies", "1024"] });
+  const resident = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.child.pid}/status`, "utf8"))[1]) / 1024;
+  const started = Number((await node.rpc("eth_getBlockByNumber", "latest", false)).timestamp);
+  const megabytes = [];
+  let nonce = 0;
+  for (let hour = 0; hour < HOURS; hour++) {
+    for (let index = 0; index < TRANSACTIONS_AN_HOUR; index++, nonce++) {
+      await node.rpc("eth_sendRawTransaction", await sign(0, { nonce, to: `0x${(nonce + 1).toString(16).padStart(40, "0")}`, value: 1n, gas: 21_000n }));
+    }
+    await node.rpc("anvil_mine", hex(DAY_BLOCKS / HOURS), hex(86_400 / DAY_BLOCKS));
+    megabytes.push(resident());
+  }
+  const head = await node.rpc("eth_getBlockByNumber", "latest", false);
+  assert.ok(Number(head.timestamp) - started >= 86_000, "a day has passed");
+  assert.equal(Number(head.number), DAY_BLOCKS);
+  assert.equal(Number(await node.rpc("eth_getTransactionCount", accounts[0].address, "latest")), nonce);
+  const [early, late] = [Math.max(...megabytes.slice(0, 6)), Math.max(...megabytes.slice(-6))];
+  t.diagnostic(`resident memory: ${early.toFixed(0)} MiB after 6 hours, ${late.toFixed(0)} MiB after 24`);
+  assert.ok(late < 1.25 * early + 16, `${late} MiB after 24 hours, ${early} after six`);
+
+  // What is pruned is said to be, in the words and with the code that EIP-4444 has for it.
+  const old = Math.floor(DAY_BLOCKS / 2);
+  for (const [method, ...params] of [
+    ["eth_getBlockByNumber", hex(old), true],
+    ["eth_getBlockReceipts", hex(old)],
+    ["eth_getLogs", { fromBlock: hex(old), toBlock: hex(old + 1) }],
+    ["eth_getBalance", accounts[1].address, hex(old)],
+    ["eth_call", { to: accounts[1].address }, hex(old)],
+  ]) {
+    await assert.rejects(node.rpc(method, ...params), (error) => {
+      assert.match(error.message, /pruned history unavailable/, method);
+      assert.equal(error.code, 4444, method);
+      return true;
+    });
+  }
+  const capabilities = await node.rpc("eth_capabilities");
+  for (const what of ["state", "tx", "logs", "receipts", "blocks"]) {
+    assert.equal(Number(capabilities[what].oldestBlock), DAY_BLOCKS - 1_024, what);
+    assert.equal(Number(capabilities[what].deleteStrategy.retentionBlocks), 1_024, what);
+  }
+  const first = hex(DAY_BLOCKS - 1_024);
+  assert.equal((await node.rpc("eth_getBlockByNumber", first, true)).number, first);
+  assert.equal(Number(await node.rpc("eth_getBalance", accounts[1].address, first)) > 0, true);
+  await stopCleanly(node);
+  const { headers, bodies, receipts, changes } = await verify(datadir);
+  assert.deepEqual([headers, bodies, receipts, changes], [DAY_BLOCKS + 1, 1_025, 1_025, 1_024]);
 });
 
 /** A load that ends with the node. */

@@ -4,8 +4,10 @@ use crate::MineError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where block timestamps come from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clock {
+    /// The system's time, in seconds since 1970. It may jump, in both directions.
+    system_s: fn() -> i128,
     /// Seconds added to the system's time; negative after a timestamp in the past was set.
     offset_s: i128,
     /// Timestamp that the next block must have.
@@ -18,10 +20,16 @@ fn system_s() -> i128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i128::from(since.as_secs()))
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self { system_s, offset_s: 0, next: None, interval_s: None }
+    }
+}
+
 impl Clock {
     /// Now, in seconds since 1970.
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from((system_s() + self.offset_s).max(0)).unwrap_or(u64::MAX)
+        u64::try_from(((self.system_s)() + self.offset_s).max(0)).unwrap_or(u64::MAX)
     }
 
     /// Moves the clock forward; gives the whole offset in seconds. Blocks that came faster than one a second have left
@@ -74,7 +82,7 @@ impl Clock {
     /// A block with this timestamp was made.
     pub(crate) fn used(&mut self, timestamp: u64) {
         if self.next.take().is_some() {
-            self.offset_s = i128::from(timestamp) - system_s();
+            self.offset_s = i128::from(timestamp) - (self.system_s)();
         }
     }
 
@@ -90,13 +98,51 @@ impl Clock {
 
     /// The system's time again.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self { system_s: self.system_s, ..Self::default() };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The time of a system whose clock is set while the node runs.
+        static SYSTEM_S: Cell<i128> = const { Cell::new(0) };
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_stay_in_order_of_time_however_the_systems_clock_jumps(
+            steps in prop::collection::vec((-400_000_000i128..400_000_000, 0u8..12, 1u64..100_000), 1..60),
+        ) {
+            SYSTEM_S.set(1_750_000_000);
+            let mut clock = Clock { system_s: || SYSTEM_S.get(), ..Clock::default() };
+            let mut parent = clock.now();
+            for (jump, what, seconds) in steps {
+                let is_steady = what > 3;
+                SYSTEM_S.set(SYSTEM_S.get() + if is_steady { i128::from(seconds) } else { jump });
+                match what {
+                    4 => drop(clock.advance(seconds).unwrap()),
+                    5 => clock.set_next(parent + seconds, parent).unwrap(),
+                    6 => clock.set_interval(Some(seconds)),
+                    7 => clock.set_interval(None),
+                    8 => drop(clock.set_now(parent.saturating_sub(seconds)).unwrap()),
+                    _ => {}
+                }
+                let timestamp = clock.peek(parent);
+                prop_assert!(timestamp > parent);
+                if clock.next.is_none() && clock.interval_s.is_none() {
+                    // As soon as the clock is ahead again blocks follow it, and until then they are a second apart.
+                    prop_assert_eq!(timestamp, clock.now().max(parent + 1));
+                }
+                clock.used(timestamp);
+                parent = timestamp;
+            }
+        }
+    }
 
     #[test]
     fn timestamps_always_grow() {
