@@ -125,7 +125,7 @@ mod tests {
                 let is_steady = what > 3;
                 SYSTEM_S.set(SYSTEM_S.get() + if is_steady { i128::from(seconds) } else { jump });
                 match what {
-                    4 => drop(clock.advance(seconds).unwrap()),
+                    4 => drop(clock.advance(seconds, parent).unwrap()),
                     5 => clock.set_next(parent + seconds, parent).unwrap(),
                     6 => clock.set_interval(Some(seconds)),
                     7 => clock.set_interval(None),
