@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { accounts } from "./lib/accounts.mjs";
 import { HEDDLE_BIN, onAnvil, startNode, until } from "./lib/node.mjs";
@@ -54,7 +55,7 @@ test("a full disk stops blocks and nothing else, and they go on when there is ro
     const { contractAddress } = await sendAndWait(node, { data: contract("Gauntlet").bytecode });
     await limitFiles(node, statSync(join(datadir, "heddle.redb")).size + 300_000);
 
-    const data = `0x${"5a".repeat(60_000)}`;
+    const data = `0x${randomBytes(60_000).toString("hex")}`;
     let refused;
     await until(async () => {
       try {
@@ -79,9 +80,9 @@ test("a full disk stops blocks and nothing else, and they go on when there is ro
     assert.match(node.output(), /the disk is full: no blocks are made until there is room/);
 
     await limitFiles(node, "unlimited");
+    await until(() => /the disk has room again/.test(node.output()), "room to be noticed");
     await until(async () => (await node.rpc("eth_getTransactionCount", accounts[0].address, "latest")) === pending, "what waited to be mined");
     assert.equal((await sendAndWait(node, { from: accounts[2].address, to: accounts[1].address })).status, "0x1");
-    assert.match(node.output(), /the disk has room again/);
     const head = Number(await node.rpc("eth_blockNumber"));
     assert.ok(head > shown);
     await stopCleanly(node);
@@ -95,7 +96,7 @@ test("a node that is stopped while the disk is full ends, and says that it was",
   const { blockNumber } = await sendAndWait(node, { to: accounts[1].address });
   await sleep(3 * WINDOW_MS);
   await limitFiles(node, statSync(join(datadir, "heddle.redb")).size);
-  const raw = await sign(0, { nonce: 1, to: accounts[1].address, data: `0x${"5a".repeat(120_000)}`, gas: 8_000_000n });
+  const raw = await sign(0, { nonce: 1, to: accounts[1].address, data: `0x${randomBytes(120_000).toString("hex")}`, gas: 8_000_000n });
   await node.rpc("eth_sendRawTransaction", raw);
   await until(() => /the disk is full/.test(node.output()), "the disk to be full");
   const { code, ms } = await node.stop("SIGTERM");

@@ -444,27 +444,27 @@ pub(crate) struct Node {
 pub(crate) struct Prune {
     /// Keeps the states of so many blocks behind the head [default: all].
     #[arg(long = "prune.state", value_name = "BLOCKS")]
-    pub(crate) state: Option<u64>,
+    pub(crate) prune_state: Option<u64>,
     /// Keeps the receipts and logs of so many blocks behind the head [default: all].
     #[arg(long = "prune.receipts", value_name = "BLOCKS")]
-    pub(crate) receipts: Option<u64>,
+    pub(crate) prune_receipts: Option<u64>,
     /// Keeps the transactions of so many blocks behind the head [default: all].
     #[arg(long = "prune.bodies", value_name = "BLOCKS")]
-    pub(crate) bodies: Option<u64>,
+    pub(crate) prune_bodies: Option<u64>,
 }
 
 impl Prune {
     /// Not nearer than a reorganisation needs them.
     pub(crate) fn distances(self, reorg_depth: u64) -> anyhow::Result<PruneDistances> {
-        let named = [("state", self.state), ("receipts", self.receipts), ("bodies", self.bodies)];
-        for (name, distance) in named {
+        let Self { prune_state: state, prune_receipts: receipts, prune_bodies: bodies } = self;
+        for (name, distance) in [("state", state), ("receipts", receipts), ("bodies", bodies)] {
             if let Some(distance) = distance.filter(|distance| *distance < reorg_depth) {
                 anyhow::bail!(
                     "--prune.{name} {distance} keeps less than a reorganisation may need: --reorg-depth is {reorg_depth}"
                 );
             }
         }
-        Ok(PruneDistances { state: self.state, receipts: self.receipts, bodies: self.bodies })
+        Ok(PruneDistances { state, receipts, bodies })
     }
 }
 
