@@ -10,7 +10,7 @@ use heddle_chainspec::ChainSpec;
 use heddle_evm::StateChanges;
 use heddle_parallel::{ParallelExecutor, Profile};
 use heddle_remote::RemoteState;
-use heddle_store::{BlockBatch, StateView, Store};
+use heddle_store::{BlockBatch, Prunable, StateView, Store};
 use heddle_trie::AccountProof;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -273,6 +273,11 @@ impl Chain {
             }
         }
         Ok(None)
+    }
+
+    /// Refuses to look for logs where they are not kept any more.
+    pub fn check_logs_kept(&self, from: u64) -> Result<(), ChainError> {
+        Ok(self.store.check_kept(Prunable::Receipts, from)?)
     }
 
     /// The blocks of `from..=to` that can have a log of one of these addresses whose topics are among those given for

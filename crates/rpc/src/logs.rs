@@ -87,6 +87,8 @@ impl LogMatcher {
                 self.topics.iter().map(|wanted| wanted.iter().copied().collect()).collect();
             return Ok(context.chain.blocks_with_logs(from, to, &addresses, &topics)?);
         }
+        // Bloom filters are in the headers, which are always kept.
+        context.chain.check_logs_kept(from)?;
         let mut blocks = Vec::new();
         for number in from..=to {
             match context.chain.header_by_number(number)? {

@@ -82,7 +82,8 @@ impl Room {
         if full {
             tracing::error!(%file, "the disk is full: no blocks are made until there is room");
         } else {
-            tracing::info!(%file, "the disk has room again: blocks are made");
+            // As loud as what it takes back.
+            tracing::warn!(%file, "the disk has room again: blocks are made");
         }
     }
 }

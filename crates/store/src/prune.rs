@@ -131,6 +131,14 @@ impl Store {
         self.snapshot().kept
     }
 
+    /// Refuses what is not kept any more of a block.
+    ///
+    /// # Errors
+    /// [`StoreError::Pruned`].
+    pub fn check_kept(&self, what: Prunable, number: u64) -> Result<(), StoreError> {
+        self.kept().check(what, number)
+    }
+
     /// How far behind the head things are kept while blocks are committed.
     pub fn prune_distances(&self) -> PruneDistances {
         self.inner.config.prune
