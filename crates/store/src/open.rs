@@ -21,34 +21,6 @@ const LOCK_FILE: &str = "heddle.lock";
 /// A database under construction; renamed to [`DATABASE_FILE`] when it is complete.
 const UNFINISHED_FILE: &str = "heddle.redb.unfinished";
 
-/// A database whose closing does no harm. redb does some work then, and panics if an earlier panic of its own, over a
-/// damaged file, has left it in disorder.
-#[derive(Debug)]
-pub(crate) struct OpenDatabase(Option<Database>);
-
-impl From<Database> for OpenDatabase {
-    fn from(database: Database) -> Self {
-        Self(Some(database))
-    }
-}
-
-impl std::ops::Deref for OpenDatabase {
-    type Target = Database;
-
-    fn deref(&self) -> &Database {
-        self.0.as_ref().expect("it is there until this is dropped")
-    }
-}
-
-impl Drop for OpenDatabase {
-    fn drop(&mut self) {
-        let database = self.0.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
-            tracing::error!("the database could not be closed in order; run `heddle db verify`");
-        }
-    }
-}
-
 /// How often an in-memory store lets redb fold its pending commits, which it counts otherwise.
 const IN_MEMORY_WINDOW: Duration = Duration::from_secs(1);
 
@@ -196,7 +168,7 @@ fn open_file(
     file: &Path,
     config: StoreConfig,
     room: Arc<Room>,
-) -> Result<OpenDatabase, StoreError> {
+) -> Result<Database, StoreError> {
     let failed = |source| StoreError::from_io(file.to_owned(), source);
     let opened = OpenOptions::new().read(true).write(true).open(file).map_err(failed)?;
     // redb would make a new database of an empty file.
@@ -214,9 +186,7 @@ fn open_file(
             .create_with_backend(PatientFile::new(FileBackend::new(opened)?, room))
     };
     match catch_unwind(AssertUnwindSafe(open)) {
-        Ok(opened) => {
-            opened.map(OpenDatabase::from).map_err(|error| database_error(path, file, error))
-        }
+        Ok(opened) => opened.map_err(|error| database_error(path, file, error)),
         Err(_) => Err(StoreError::DamagedFile {
             path: file.to_owned(),
             detail: "its structure is inconsistent".into(),

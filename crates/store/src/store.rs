@@ -3,7 +3,6 @@ use crate::commit::addresses_in;
 use crate::disk::Room;
 use crate::error::unless_damaged;
 use crate::flusher::Flusher;
-use crate::open::OpenDatabase;
 use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{
     BlockId, ChainIdentity, Kept, PROOF_DEPTH_BLOCKS, Prunable, PruneDistances, StateView,
@@ -12,7 +11,6 @@ use crate::{
 use alloy_primitives::Address;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, WriteTransaction};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +79,7 @@ pub(crate) struct StoreInner {
     /// before redb's own writer lock, never the other way round.
     writer: Arc<Mutex<()>>,
     room: Arc<Room>,
-    database: Arc<OpenDatabase>,
+    database: Arc<Database>,
     pub(crate) config: StoreConfig,
     pub(crate) identity: ChainIdentity,
     /// The database file; a name in angle brackets when it is in memory.
@@ -142,14 +140,14 @@ impl Snapshot {
 impl Store {
     /// Over a database that has all tables.
     pub(crate) fn over(
-        database: impl Into<OpenDatabase>,
+        database: Database,
         file: PathBuf,
         identity: ChainIdentity,
         config: StoreConfig,
         room: Arc<Room>,
         directory_lock: Option<std::fs::File>,
     ) -> Result<Self, StoreError> {
-        let database = Arc::new(database.into());
+        let database = Arc::new(database);
         let snapshot =
             unless_damaged(|| Snapshot::take(&database)).map_err(|error| error.at(&file))?;
         let writer = Arc::<Mutex<()>>::default();
@@ -219,8 +217,7 @@ impl Store {
     /// When the disk is full, or refuses otherwise; the store then takes no more writes.
     pub fn flush(&self) -> Result<(), StoreError> {
         let _writer = self.write_lock()?;
-        let flush = || crate::flusher::make_durable(&self.inner.database);
-        unless_damaged(flush).map_err(|error| {
+        crate::flusher::make_durable(&self.inner.database).map_err(|error| {
             let error = error.at(&self.inner.file);
             self.inner.flusher.stop_writes(&error);
             error
@@ -298,12 +295,7 @@ impl Store {
                 DurabilityPolicy::EveryBlock => transaction.set_quick_repair(true),
                 DurabilityPolicy::Window(_) => transaction.set_durability(Durability::None)?,
             }
-            // After a panic over a damaged file, ending the transaction would do work too, and panic while this unwinds.
-            let Ok(done) = catch_unwind(AssertUnwindSafe(|| write(&transaction))) else {
-                std::mem::forget(transaction);
-                return Err(StoreError::DamagedStructure);
-            };
-            let done = done?;
+            let done = write(&transaction)?;
             transaction.commit()?;
             Ok((done, Arc::new(Snapshot::take(&inner.database)?)))
         };

@@ -4,7 +4,6 @@ mod support;
 
 use heddle_store::{ChainIdentity, DATABASE_FILE, Store, StoreConfig, StoreError};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -72,21 +71,12 @@ fn verify(directory: &Path, identity: &ChainIdentity) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Always the same few, unless many are asked for.
-fn config() -> ProptestConfig {
-    let asked = std::env::var("HEDDLE_DAMAGE_CASES").ok().and_then(|cases| cases.parse().ok());
-    let rng_seed = if asked.is_some() { RngSeed::Random } else { RngSeed::Fixed(16) };
-    let failure_persistence = None;
-    ProptestConfig {
-        max_shrink_iters: 0,
-        rng_seed,
-        failure_persistence,
-        ..ProptestConfig::with_cases(asked.unwrap_or(40))
-    }
+fn cases() -> u32 {
+    std::env::var("HEDDLE_DAMAGE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn no_changed_byte_makes_a_panic_and_none_goes_unnoticed(
