@@ -4,7 +4,7 @@ use crate::MineError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where block timestamps come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     /// The system's time, in seconds since 1970. It may jump, in both directions.
     system_s: fn() -> i128,

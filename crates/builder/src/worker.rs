@@ -289,9 +289,22 @@ impl Worker {
         let changes = produced.changes.clone();
         let (conflicts, workers) = (produced.profile.conflicts.len(), produced.profile.workers);
         let elapsed = produced.profile.elapsed;
-        let block = self.shared.chain.commit(produced)?;
-        self.shared.clock.lock().used(block.header.timestamp);
-        *self.shared.next.lock() = NextBlock::default();
+        // Before anybody can see the block: what is set from then on is for the one after it.
+        let next = std::mem::take(&mut *self.shared.next.lock());
+        let clock = {
+            let mut clock = self.shared.clock.lock();
+            let before = clock.clone();
+            clock.used(produced.block.header.timestamp);
+            before
+        };
+        let block = match self.shared.chain.commit(produced) {
+            Ok(block) => block,
+            Err(error) => {
+                *self.shared.next.lock() = next;
+                *self.shared.clock.lock() = clock;
+                return Err(error.into());
+            }
+        };
         let rules = self.shared.rules();
         let mined: Vec<TxHash> =
             block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect();
