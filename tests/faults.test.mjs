@@ -9,7 +9,7 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { accounts } from "./lib/accounts.mjs";
-import { HEDDLE_BIN, onAnvil, startNode, until } from "./lib/node.mjs";
+import { HEDDLE_BIN, nodeForTest, onAnvil, until } from "./lib/node.mjs";
 import { contract } from "./lib/places.mjs";
 import { run } from "./lib/run.mjs";
 import { Subscriber } from "./lib/subscription.mjs";
@@ -28,15 +28,6 @@ const skip = onAnvil && "anvil keeps no data directory";
 const parent = mkdtempSync(join(tmpdir(), "heddle-faults-"));
 after(() => rmSync(parent, { recursive: true, force: true }));
 
-async function start(t, options) {
-  const node = await startNode(options);
-  t.after(async () => {
-    await node.stop("SIGKILL");
-    if (t.passed === false) node.printLog();
-  });
-  return node;
-}
-
 async function stopCleanly(node) {
   const { code, signal } = await node.stop("SIGTERM");
   assert.equal(code, 0, `exit status ${code ?? signal}\n${node.output()}`);
@@ -51,7 +42,7 @@ const limitFiles = (node, bytes) => run("prlimit", ["--pid", String(node.child.p
 test("a full disk stops blocks and nothing else, and they go on when there is room", { skip }, async (t) => {
   for (const durability of ["window=50", "block"]) {
     const datadir = join(parent, `full-${durability}`);
-    const node = await start(t, { datadir, extra: ["--durability", durability] });
+    const node = await nodeForTest(t, { datadir, extra: ["--durability", durability] });
     const { contractAddress } = await sendAndWait(node, { data: contract("Gauntlet").bytecode });
     await limitFiles(node, statSync(join(datadir, "heddle.redb")).size + 300_000);
 
@@ -92,7 +83,7 @@ test("a full disk stops blocks and nothing else, and they go on when there is ro
 
 test("a node that is stopped while the disk is full ends, and says that it was", { skip }, async (t) => {
   const datadir = join(parent, "stopped-full");
-  let node = await start(t, { datadir });
+  let node = await nodeForTest(t, { datadir });
   const { blockNumber } = await sendAndWait(node, { to: accounts[1].address });
   await sleep(3 * WINDOW_MS);
   await limitFiles(node, statSync(join(datadir, "heddle.redb")).size);
@@ -103,7 +94,7 @@ test("a node that is stopped while the disk is full ends, and says that it was",
   assert.ok(ms < 6_000, `SIGTERM took ${ms} ms`);
   assert.equal(code, 1, "what was shown is not all on disk");
   assert.ok((await verify(datadir)).number >= Number(blockNumber));
-  node = await start(t, { datadir });
+  node = await nodeForTest(t, { datadir });
   assert.equal((await sendAndWait(node, { from: accounts[2].address, to: accounts[1].address })).status, "0x1");
   await stopCleanly(node);
 });
@@ -115,7 +106,7 @@ const TRANSACTIONS_AN_HOUR = 60;
 
 test(`24 hours of ${DAY_BLOCKS} blocks leave the node no larger than the first six did`, { skip, timeout: 60_000 + DAY_BLOCKS * 20 }, async (t) => {
   const datadir = join(parent, "day");
-  const node = await start(t, { datadir, mining: false, extra: ["--prune.state", "1024", "--prune.receipts", "1024", "--prune.bodies", "1024"] });
+  const node = await nodeForTest(t, { datadir, mining: false, extra: ["--prune.state", "1024", "--prune.receipts", "1024", "--prune.bodies", "1024"] });
   const resident = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.child.pid}/status`, "utf8"))[1]) / 1024;
   const started = Number((await node.rpc("eth_getBlockByNumber", "latest", false)).timestamp);
   const megabytes = [];
@@ -176,7 +167,7 @@ test(`kill -9 at any instant under load, ${KILL_ROUNDS} times: no more is lost t
   for (let round = 0; round < KILL_ROUNDS; round++) {
     if (round % ROUNDS_A_DIRECTORY === 0) datadir = join(parent, `killed-${round}`);
     const durability = round % 2 ? "block" : `window=${WINDOW_MS}`;
-    const node = await start(t, { datadir, extra: ["--durability", durability] });
+    const node = await nodeForTest(t, { datadir, extra: ["--durability", durability] });
     const seen = [];
     const subscriber = await Subscriber.connect(node.wsUrl);
     subscriber.onEvent = ({ number, hash }) => seen.push({ number: Number(number), hash, at: performance.now() });

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { accounts } from "./lib/accounts.mjs";
-import { HEDDLE_BIN, onAnvil, spawnNode, startNode, until } from "./lib/node.mjs";
+import { HEDDLE_BIN, nodeForTest, onAnvil, spawnNode, until } from "./lib/node.mjs";
 import { contract, repository } from "./lib/places.mjs";
 import { RpcConnection } from "./lib/rpc.mjs";
 import { run } from "./lib/run.mjs";
@@ -27,16 +27,6 @@ const BLOCKS_MIN = 20;
 const skip = onAnvil && "anvil keeps no data directory";
 const parent = mkdtempSync(join(tmpdir(), "heddle-restart-"));
 after(() => rmSync(parent, { recursive: true, force: true }));
-
-/** A node that ends with its test, however that ends. */
-async function start(t, options) {
-  const node = await startNode(options);
-  t.after(async () => {
-    await node.stop("SIGKILL");
-    if (t.passed === false) node.printLog();
-  });
-  return node;
-}
 
 /**
  * Sends storage-writing transactions from four accounts, a connection each, until the node stops answering, and writes
@@ -115,13 +105,13 @@ async function stopCleanly(node) {
 
 test("SIGTERM under load ends within 5 s with status 0, and the node reopens on the same head", { skip }, async (t) => {
   const datadir = join(parent, "stopped");
-  let node = await start(t, { datadir });
+  let node = await nodeForTest(t, { datadir });
   const { contractAddress } = await sendAndWait(node, { data: contract("Gauntlet").bytecode });
   const load = await underLoad(node, contractAddress);
   await stopCleanly(node);
   await load.finish();
 
-  node = await start(t, { datadir });
+  node = await nodeForTest(t, { datadir });
   const head = await assertHolds(node, load.seen);
   const last = load.seen.at(-1);
   assert.ok(head >= last.number, `reopened at ${head}, but ${last.number} was shown`);
@@ -134,7 +124,7 @@ test("SIGTERM under load ends within 5 s with status 0, and the node reopens on 
 
 test("kill -9 under load loses at most the durability window, and the state root holds", { skip }, async (t) => {
   const datadir = join(parent, "killed");
-  let node = await start(t, { datadir });
+  let node = await nodeForTest(t, { datadir });
   const { contractAddress } = await sendAndWait(node, { data: contract("Gauntlet").bytecode });
   const shown = [];
   for (let round = 0; round < KILLS; round++) {
@@ -143,7 +133,7 @@ test("kill -9 under load loses at most the durability window, and the state root
     await node.stop("SIGKILL");
     await load.finish();
 
-    node = await start(t, { datadir });
+    node = await nodeForTest(t, { datadir });
     const seen = load.seen.filter(({ at }) => at <= killedAt);
     const head = await assertHolds(node, [...shown, ...seen]);
     const durable = seen.findLast(({ at }) => at <= killedAt - DURABILITY_MS - SCHEDULING_MS);
@@ -172,7 +162,7 @@ async function assertRefuses(options, words) {
 
 test("a second process on the same data directory, and a foreign genesis, are refused", { skip }, async (t) => {
   const datadir = join(parent, "contested");
-  const node = await start(t, { datadir });
+  const node = await nodeForTest(t, { datadir });
   await sendAndWait(node, { to: accounts[1].address, value: "0x1" });
   await assertRefuses({ datadir }, /in use|locked|another|already open/i);
   assert.equal(await node.rpc("eth_blockNumber"), "0x1", "the first one is not disturbed");
@@ -188,7 +178,7 @@ test("a second process on the same data directory, and a foreign genesis, are re
 
 test("a truncated database is refused with a message", { skip }, async (t) => {
   const datadir = join(parent, "whole");
-  const node = await start(t, { datadir });
+  const node = await nodeForTest(t, { datadir });
   await sendAndWait(node, { data: contract("Gauntlet").bytecode });
   await stopCleanly(node);
   const cut = join(parent, "cut");
@@ -202,10 +192,10 @@ test("a truncated database is refused with a message", { skip }, async (t) => {
 });
 
 test("a node without a data directory forgets everything, and ends on SIGINT too", { skip }, async (t) => {
-  let node = await start(t);
+  let node = await nodeForTest(t);
   await sendAndWait(node, { to: accounts[1].address, value: "0x1" });
   assert.equal((await node.stop("SIGINT")).code, 0);
-  node = await start(t);
+  node = await nodeForTest(t);
   assert.equal(await node.rpc("eth_blockNumber"), "0x0");
   await stopCleanly(node);
 });

@@ -156,6 +156,16 @@ export async function nodeForThisFile(options = {}) {
   return { ...node, beforeStop: (close) => closers.push(close) };
 }
 
+/** A node that ends with its test, however that ends; its log is printed if the test failed. */
+export async function nodeForTest(t, options) {
+  const node = await startNode(options);
+  t.after(async () => {
+    await node.stop("SIGKILL");
+    if (t.passed === false) node.printLog();
+  });
+  return node;
+}
+
 /** One node for one test, its log printed if the body throws. */
 export async function withNode(options, body) {
   const node = await startNode(options);

@@ -133,16 +133,22 @@ pub(crate) struct Checked<S> {
 impl CheckedLayer {
     fn check(&self, request: &Request<'_>) -> Result<(&'static str, Histogram), Failure> {
         const NAME_SHOWN_MAX: usize = 100;
-        let Some((name, seconds)) = self.methods.get_key_value(request.method_name()) else {
+        let Some((name, seconds)) = self.served(request.method_name()) else {
             let name = request.method_name().chars().take(NAME_SHOWN_MAX).collect();
             return Err(Failure::MethodNotFound(name));
         };
-        let is_subscription = matches!(*name, "eth_subscribe" | "eth_unsubscribe");
+        let is_subscription = matches!(name, "eth_subscribe" | "eth_unsubscribe");
         if is_subscription && !self.has_subscriptions {
             return Err(Failure::NoSubscriptions);
         }
+        Ok((name, seconds))
+    }
+
+    /// A method that is served, with the times that its calls took.
+    fn served(&self, name: &str) -> Option<(&'static str, Histogram)> {
+        let (name, seconds) = self.methods.get_key_value(name)?;
         let register = || metrics::histogram!("rpc_call_seconds", "method" => *name);
-        Ok((name, seconds.get_or_init(register).clone()))
+        Some((name, seconds.get_or_init(register).clone()))
     }
 
     /// Whether this is a transaction that goes in with others of its batch. On a fork each may have to wait for another
@@ -160,6 +166,7 @@ impl CheckedLayer {
     /// Answers these calls of `eth_sendRawTransaction`.
     async fn send(&self, requests: Vec<Request<'_>>) -> Vec<MethodResponse> {
         let started = Instant::now();
+        let seconds = self.served(SEND_RAW).map(|(_, seconds)| seconds);
         let parsed: Vec<Result<Bytes, Failure>> = requests
             .iter()
             .map(|request| Args::new(&request.params(), 1)?.required::<Bytes>())
@@ -171,7 +178,9 @@ impl CheckedLayer {
                 Some(hash) => hash,
                 None => Err(Failure::server("no answer for the transaction")),
             });
-            metrics::histogram!("rpc_call_seconds", "method" => SEND_RAW).record(started.elapsed());
+            if let Some(seconds) = &seconds {
+                seconds.record(started.elapsed());
+            }
             match hash {
                 Ok(hash) => MethodResponse::response(
                     request.id,

@@ -93,31 +93,24 @@ pub(crate) fn raw_by_index(
 
 /// `eth_sendRawTransaction`: answers when the transaction is filed, not when it is mined. Many in a batch: `ingress.rs`.
 pub(crate) fn send_raw(context: &Context, raw: &Bytes) -> Result<B256, Failure> {
-    submit(context, decode(context, raw)?)
+    // The pool knows which signatures the fork allows.
+    let recovered = decode(context, raw)?.try_into_recovered_unchecked();
+    submit_recovered(context, recovered.map_err(|_| no_signature())?)
 }
 
-/// Reads a signed transaction, if it may come over RPC.
+/// Reads a signed transaction, if it may come over RPC. Deployers like the CREATE2 factory's depend on transactions
+/// without replay protection, and on a development chain there is nothing to replay.
 pub(crate) fn decode(context: &Context, raw: &Bytes) -> Result<PoolTransaction, Failure> {
     if raw.is_empty() {
         return Err(Failure::server("typed transaction too short"));
     }
     let transaction = PoolTransaction::decode_2718_exact(raw).map_err(Failure::server)?;
-    check_replay_protection(context, &transaction)?;
-    Ok(transaction)
-}
-
-/// Deployers like the CREATE2 factory's depend on transactions without, and on a development chain there is nothing to
-/// replay.
-fn check_replay_protection(
-    context: &Context,
-    transaction: &PoolTransaction,
-) -> Result<(), Failure> {
     if !context.dev && transaction.is_legacy() && transaction.chain_id().is_none() {
         return Err(Failure::server(
             "only replay-protected (EIP-155) transactions allowed over RPC",
         ));
     }
-    Ok(())
+    Ok(transaction)
 }
 
 pub(crate) fn no_signature() -> Failure {
@@ -127,14 +120,6 @@ pub(crate) fn no_signature() -> Failure {
 /// Whether taking in the transaction computes for long: verifying blobs takes milliseconds.
 pub(crate) fn is_expensive(raw: &Bytes) -> bool {
     raw.first() == Some(&alloy_consensus::constants::EIP4844_TX_TYPE_ID)
-}
-
-/// Hands a signed transaction to the pool.
-pub(crate) fn submit(context: &Context, transaction: PoolTransaction) -> Result<B256, Failure> {
-    check_replay_protection(context, &transaction)?;
-    // The pool knows which signatures the fork allows.
-    let recovered = transaction.try_into_recovered_unchecked().map_err(|_| no_signature())?;
-    submit_recovered(context, recovered)
 }
 
 /// Hands a transaction whose sender is known to the pool.

@@ -47,6 +47,15 @@ fn range(segment: u16, hash: &B256) -> (LookupKey, LookupKey) {
     (from, to)
 }
 
+/// A segment's number, the first block that it has transactions of, and how many there are.
+type Segment = (u16, (u64, u64));
+
+/// The segment that is written to.
+fn newest(tables: &WriteTables<'_>) -> Result<Option<Segment>, StoreError> {
+    let newest = tables.transaction_segments.last()?;
+    Ok(newest.map(|(segment, what)| (segment.value(), what.value())))
+}
+
 /// Adds the transactions of a block that follows those that are there.
 pub(crate) fn add_block<'h>(
     tables: &mut WriteTables<'_>,
@@ -56,9 +65,7 @@ pub(crate) fn add_block<'h>(
     if hashes.len() == 0 {
         return Ok(());
     }
-    let newest =
-        tables.transaction_segments.last()?.map(|(segment, what)| (segment.value(), what.value()));
-    let (segment, (first, count)) = match newest {
+    let (segment, (first, count)) = match newest(tables)? {
         None => (0, (number, 0)),
         Some((segment, (first, count))) if count < SEGMENT_TRANSACTIONS => {
             (segment, (first, count))
@@ -93,9 +100,9 @@ pub(crate) fn remove_block<'h>(
     if hashes.len() == 0 {
         return Ok(());
     }
-    let newest =
-        tables.transaction_segments.last()?.map(|(segment, what)| (segment.value(), what.value()));
-    let Some((segment, (first, count))) = newest.filter(|(_, (first, _))| *first <= number) else {
+    let Some((segment, (first, count))) =
+        newest(tables)?.filter(|(_, (first, _))| *first <= number)
+    else {
         return Err(StoreError::damaged("transactions", format!("no segment has block {number}")));
     };
     let count = count.saturating_sub(hashes.len() as u64);
