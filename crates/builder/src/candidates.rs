@@ -1,5 +1,6 @@
 //! The transactions that a block is offered.
 
+use alloy_primitives::TxHash;
 use heddle_chainspec::ChainSpec;
 use heddle_evm::RecoveredTransaction;
 use heddle_pool::{Pool, PooledTx};
@@ -41,13 +42,14 @@ impl Room {
     }
 }
 
-/// The best transactions of the pool that fit together, by effective tip, then arrival. A
-/// transaction that does not fit leaves its sender's later ones out too.
+/// The best transactions of the pool that fit together, by effective tip, then arrival, without those that the parent has
+/// (`in_parent`). A transaction that does not fit leaves its sender's later ones out too.
 pub(crate) fn candidates(
     pool: &Pool,
     base_fee: u64,
     blob_base_fee: u128,
     mut room: Room,
+    in_parent: impl Fn(&TxHash) -> bool,
 ) -> Vec<Arc<PooledTx>> {
     /// Gas of the smallest transaction: with less room, looking on is in vain.
     const GAS_MIN: u64 = 21_000;
@@ -55,6 +57,9 @@ pub(crate) fn candidates(
     let mut taken = Vec::new();
     while room.gas >= GAS_MIN {
         let Some(tx) = best.next() else { break };
+        if in_parent(&tx.hash()) {
+            continue;
+        }
         if room.take(&tx) {
             taken.push(tx);
         } else {

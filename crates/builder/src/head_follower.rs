@@ -3,7 +3,7 @@
 use alloy_primitives::Address;
 use heddle_chain::{Chain, State};
 use heddle_chainspec::{ChainSpec, SpecId};
-use heddle_evm::{StateChanges, StateError};
+use heddle_evm::{AccountChange, AccountState, StateChanges, StateError};
 use heddle_pool::{AccountReader, PoolFork, PoolRules, SenderState, StateError as PoolStateError};
 use revm::DatabaseRef;
 
@@ -22,7 +22,10 @@ impl AccountReader for Accounts<'_> {
 
 impl Accounts<'_> {
     fn sender_state(&self, address: Address) -> Result<SenderState, StateError> {
-        let account = self.state.account(address)?.unwrap_or_default();
+        self.as_sender(self.state.account(address)?.unwrap_or_default())
+    }
+
+    fn as_sender(&self, account: AccountState) -> Result<SenderState, StateError> {
         // EIP-3607 as amended by EIP-7702: an account with code other than a delegation cannot send.
         let code = self.state.code_by_hash_ref(account.code_hash)?;
         Ok(SenderState {
@@ -32,13 +35,14 @@ impl Accounts<'_> {
         })
     }
 
-    /// The accounts that a block changed, after it.
+    /// The accounts that a block changed, after it. The state is asked for code only.
     pub(crate) fn changed(
         &self,
         changes: &StateChanges,
     ) -> Result<Vec<(Address, SenderState)>, StateError> {
         let changed = changes.accounts.iter().filter(|(_, change)| change.before != change.after);
-        changed.map(|(address, _)| Ok((*address, self.sender_state(*address)?))).collect()
+        let after = |change: &AccountChange| self.as_sender(change.after.unwrap_or_default());
+        changed.map(|(address, change)| Ok((*address, after(change)?))).collect()
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Owns the one thread that makes blocks ([`Miner`]) and its modes: instant (a transaction is mined
 //! as soon as it is there; those that arrive meanwhile share the next block), by interval, and by
-//! request. Keeps the pool in step with the chain: the pool hears of a block before the next one is
-//! begun.
+//! request. While there is more to be mined, a sealed block is committed on a second thread and the next one executed on
+//! it meanwhile. Keeps the pool in step with the chain: it hears of a block right after that is the head, and what is in
+//! a block that is still being committed is not offered to the next one.
 //!
 //! Promises: transactions are offered by effective tip, then arrival, with each sender's nonces in
 //! order; whatever is executable in the pool gets mined in instant mode, in whatever order it
@@ -13,6 +14,7 @@
 
 mod candidates;
 mod clock;
+mod committer;
 mod error;
 mod head_follower;
 mod miner;

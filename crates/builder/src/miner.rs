@@ -3,6 +3,7 @@
 use crate::{
     MineError,
     clock::Clock,
+    committer::Committer,
     head_follower::{Accounts, pool_rules},
     shared::{PendingCache, Shared},
     worker::{Alteration, Command, Worker},
@@ -82,7 +83,8 @@ impl Miner {
             pending: Mutex::new(None),
         });
         let (commands, received) = sync_channel(COMMANDS_MAX);
-        let worker = Worker::new(shared.clone(), received, config.funded);
+        let committer = Committer::start(shared.clone())?;
+        let worker = Worker::new(shared.clone(), received, committer, config.funded);
         let thread =
             std::thread::Builder::new().name("heddle-miner".into()).spawn(move || worker.run())?;
         Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)) }))

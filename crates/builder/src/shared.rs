@@ -4,17 +4,18 @@ use crate::{
     MineError,
     candidates::{Room, candidates, for_block},
     clock::Clock,
-    head_follower::pool_rules,
+    committer::{Claimed, InFlight},
+    head_follower::{Accounts, pool_rules},
 };
-use alloy_primitives::{Address, B256, Bytes, keccak256};
-use heddle_chain::{BlockAttributes, Chain, ChainBlock, ProducedBlock};
-use heddle_evm::RecoveredTransaction;
+use alloy_primitives::{Address, B256, Bytes, TxHash, keccak256};
+use heddle_chain::{BlockAttributes, Chain, ChainBlock, ChainError, ProducedBlock};
+use heddle_evm::{RecoveredTransaction, StateError};
 use heddle_pool::{Pool, PooledTx};
 use parking_lot::{Mutex, RwLock};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -67,28 +68,60 @@ impl Shared {
     }
 
     pub(crate) fn next_base_fee(&self) -> u64 {
-        self.next.lock().base_fee.unwrap_or_else(|| self.chain.next_base_fee())
+        self.base_fee_after(&self.chain.head())
+    }
+
+    fn base_fee_after(&self, parent: &ChainBlock) -> u64 {
+        self.next.lock().base_fee.unwrap_or_else(|| self.chain.base_fee_after(parent))
     }
 
     /// The block on the head with what the pool has now, to be committed. Nothing changes.
     pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
-        let attributes = self.attributes();
-        let offered = self.candidates(&attributes);
+        let (attributes, offered) = self.offer(&self.chain.head(), None);
         let produced = self.chain.produce(&attributes, for_block(&offered))?;
         Ok((produced, offered))
     }
 
+    /// The same on a block that is being committed, if one is; `None` if the pool has nothing for it.
+    pub(crate) fn produce_pending(
+        &self,
+        parent: Option<&InFlight>,
+    ) -> Result<Option<(ProducedBlock, Vec<Arc<PooledTx>>)>, MineError> {
+        let head = self.chain.head();
+        let (attributes, offered) =
+            self.offer(parent.map_or(&head, |parent| parent.tip.block()), parent);
+        if offered.is_empty() {
+            return Ok(None);
+        }
+        let transactions = for_block(&offered);
+        let produced = match parent {
+            Some(parent) => self.chain.produce_after(&parent.tip, &attributes, transactions)?,
+            None => self.chain.produce(&attributes, transactions)?,
+        };
+        Ok(Some((produced, offered)))
+    }
+
     /// The same to be looked at.
     pub(crate) fn preview(&self) -> Result<ProducedBlock, MineError> {
-        let attributes = self.attributes();
-        let offered = self.candidates(&attributes);
+        let (attributes, offered) = self.offer(&self.chain.head(), None);
         Ok(self.chain.preview(&attributes, for_block(&offered))?)
     }
 
-    fn candidates(&self, attributes: &BlockAttributes) -> Vec<Arc<PooledTx>> {
+    /// A block on `parent`, and what the pool has for it beside what is in flight.
+    fn offer(
+        &self,
+        parent: &ChainBlock,
+        in_flight: Option<&InFlight>,
+    ) -> (BlockAttributes, Vec<Arc<PooledTx>>) {
+        let attributes = self.attributes(parent);
         let room = Room::new(self.chain.spec(), attributes.gas_limit, attributes.timestamp);
-        let (base_fee, blob_base_fee) = (self.next_base_fee(), self.chain.next_blob_base_fee());
-        candidates(&self.pool, base_fee, blob_base_fee, room)
+        let (base_fee, blob_base_fee) =
+            (self.base_fee_after(parent), self.chain.blob_base_fee_after(parent));
+        let taken = |hash: &TxHash| {
+            in_flight.is_some_and(|in_flight| in_flight.transactions.contains(hash))
+        };
+        let offered = candidates(&self.pool, base_fee, blob_base_fee, room, taken);
+        (attributes, offered)
     }
 
     /// The block on the head with these transactions. Nothing changes.
@@ -96,12 +129,11 @@ impl Shared {
         &self,
         transactions: Vec<RecoveredTransaction>,
     ) -> Result<ProducedBlock, MineError> {
-        Ok(self.chain.produce(&self.attributes(), transactions)?)
+        Ok(self.chain.produce(&self.attributes(&self.chain.head()), transactions)?)
     }
 
-    fn attributes(&self) -> BlockAttributes {
-        let head = self.chain.head();
-        let timestamp = self.clock.lock().peek(head.header.timestamp);
+    fn attributes(&self, parent: &ChainBlock) -> BlockAttributes {
+        let timestamp = self.clock.lock().peek(parent.header.timestamp);
         let next = *self.next.lock();
         BlockAttributes {
             timestamp,
@@ -109,13 +141,71 @@ impl Shared {
             // No beacon chain here to be random: a value that contracts cannot foresee before
             // the parent, and that a re-run gives again.
             prev_randao: next.prev_randao.unwrap_or_else(|| {
-                keccak256([head.hash().as_slice(), &timestamp.to_be_bytes()].concat())
+                keccak256([parent.hash().as_slice(), &timestamp.to_be_bytes()].concat())
             }),
-            gas_limit: self.gas_limit(&head),
+            gas_limit: self.gas_limit(parent),
             withdrawals: Vec::new(),
             parent_beacon_block_root: B256::ZERO,
             extra_data: self.extra_data.clone(),
             base_fee: next.base_fee,
         }
+    }
+
+    /// Uses up what was set for the next block. To be done before anybody can see it: what is set from then on is for
+    /// the one after it.
+    pub(crate) fn claim(&self, block: &ChainBlock) -> Claimed {
+        let next = std::mem::take(&mut *self.next.lock());
+        let mut clock = self.clock.lock();
+        let before = clock.clone();
+        clock.used(block.header.timestamp);
+        Claimed { next, clock: before }
+    }
+
+    /// The block did not get onto the chain.
+    pub(crate) fn give_back(&self, claimed: Claimed) {
+        *self.next.lock() = claimed.next;
+        *self.clock.lock() = claimed.clock;
+    }
+
+    /// Puts a block on the chain, and lets the pool follow.
+    pub(crate) fn commit(&self, produced: ProducedBlock) -> Result<Arc<ChainBlock>, MineError> {
+        let changes = produced.changes.clone();
+        let stages = produced.stages;
+        let block = self.chain.commit(produced)?;
+        let mined: Vec<TxHash> =
+            block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect();
+        let state = self.chain.latest_state();
+        let code_may_send = self.chain.spec().code_may_send();
+        match (Accounts { state: &state, code_may_send }).changed(&changes) {
+            Ok(changed) => self.pool.on_new_head(self.rules(), changed, &mined),
+            Err(error) => {
+                tracing::error!(%error, "the pool could not follow the new head; reading it anew");
+                if let Err(error) = self.reread_pool() {
+                    tracing::error!(%error, "the pool could not be read anew");
+                }
+            }
+        }
+        tracing::info!(
+            number = block.number(),
+            hash = %block.hash(),
+            txs = block.transactions.len(),
+            gas = block.header.gas_used,
+            workers = stages.workers,
+            conflicts = stages.conflicts,
+            execution_us = stages.execute.as_micros() as u64,
+            "block"
+        );
+        Ok(block)
+    }
+
+    /// Checks what is in the pool against the head's state anew.
+    pub(crate) fn reread_pool(&self) -> Result<(), MineError> {
+        let state = self.chain.latest_state();
+        let code_may_send = self.chain.spec().code_may_send();
+        let accounts = Accounts { state: &state, code_may_send };
+        let reread = self.pool.on_state_replaced(self.rules(), &accounts);
+        // The pending block is not what it was.
+        self.submissions.fetch_add(1, Ordering::Release);
+        reread.map_err(|error| MineError::Chain(ChainError::from(StateError::new(error.to_string()))))
     }
 }

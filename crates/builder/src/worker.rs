@@ -2,10 +2,10 @@
 
 use crate::{
     MineError,
-    head_follower::Accounts,
+    committer::{Committer, InFlight},
     shared::{NextBlock, Shared},
 };
-use alloy_primitives::{Address, B256, TxHash, U256};
+use alloy_primitives::{Address, B256, U256};
 use heddle_chain::{
     ChainBlock, ChainError, ImportError, ImportStatus, Imported, NewChain, ProducedBlock, State,
 };
@@ -115,6 +115,11 @@ struct Snapshot {
 pub(crate) struct Worker {
     shared: Arc<Shared>,
     commands: Receiver<Command>,
+    committer: Committer,
+    /// The block that the committer has.
+    in_flight: Option<InFlight>,
+    /// Instant mode: there may be something to mine.
+    mining: bool,
     snapshots: BTreeMap<U256, Snapshot>,
     snapshots_taken: u64,
     /// When the next block of interval mode is due.
@@ -129,11 +134,15 @@ impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         commands: Receiver<Command>,
+        committer: Committer,
         funded: Vec<(Address, U256)>,
     ) -> Self {
         Self {
             shared,
             commands,
+            committer,
+            in_flight: None,
+            mining: false,
             snapshots: BTreeMap::new(),
             snapshots_taken: 0,
             due: None,
@@ -146,25 +155,40 @@ impl Worker {
     pub(crate) fn run(mut self) {
         self.schedule_interval();
         loop {
-            let wake_at =
-                [Some(self.housekeeping), self.due, self.retry].into_iter().flatten().min();
-            let wait = wake_at
-                .map_or(HOUSEKEEPING_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
-            match self.commands.recv_timeout(wait) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            match self.next_command() {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.do_what_is_due();
+            if self.mining {
+                self.mine_next();
+            }
         }
+        self.settle_or_log();
+    }
+
+    /// Waits for one, unless there is something to mine.
+    fn next_command(&self) -> Result<Command, RecvTimeoutError> {
+        let wake_at = [Some(self.housekeeping), self.due, self.retry].into_iter().flatten().min();
+        let wait = match wake_at {
+            _ if self.mining => Duration::ZERO,
+            Some(at) => at.saturating_duration_since(Instant::now()),
+            None => HOUSEKEEPING_INTERVAL,
+        };
+        self.commands.recv_timeout(wait)
     }
 
     fn obey(&mut self, command: Command) {
+        if !matches!(command, Command::Wake | Command::IntervalChanged) {
+            // All of these are about the head.
+            self.settle_or_log();
+        }
         match command {
             Command::Wake => {
                 // Before looking into the pool, so that a later arrival wakes again.
                 self.shared.woken.store(false, Ordering::Release);
-                self.mine_pending();
+                self.mining = true;
             }
             Command::IntervalChanged => self.schedule_interval(),
             Command::Mine { count, interval_s, timestamp, reply } => {
@@ -172,7 +196,7 @@ impl Worker {
                 let _ = reply.send(self.mine_count(count, interval_s, timestamp));
             }
             Command::Import { block, reply } => drop(reply.send(self.import(*block))),
-            Command::RulesChanged { reply } => drop(reply.send(self.reread_pool())),
+            Command::RulesChanged { reply } => drop(reply.send(self.shared.reread_pool())),
             Command::Alter { change, reply } => drop(reply.send(self.alter(change))),
             Command::Rollback { depth, reply } => drop(reply.send(self.rollback(depth))),
             Command::Reorganise { blocks, reply } => drop(reply.send(self.reorganise(blocks))),
@@ -202,13 +226,14 @@ impl Worker {
                 .zip(self.due)
                 .and_then(|(interval, due)| due.checked_add(interval))
                 .map(|due| due.max(now));
+            self.settle_or_log();
             if let Err(error) = self.mine_one() {
                 tracing::error!(%error, "no block was made");
             }
         }
         if self.retry.is_some_and(|retry| retry <= now) {
             self.retry = None;
-            self.mine_pending();
+            self.mining = true;
         }
         if self.housekeeping <= now {
             self.housekeeping = now + HOUSEKEEPING_INTERVAL;
@@ -216,38 +241,63 @@ impl Worker {
         }
     }
 
-    /// Instant mode: makes blocks until nothing executable is left.
-    fn mine_pending(&mut self) {
-        while self.shared.automine.load(Ordering::Acquire) {
-            match self.try_mine_pending() {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    tracing::error!(%error, "no block was made; trying again in {RETRY_AFTER:?}");
-                    self.retry = Some(Instant::now() + RETRY_AFTER);
-                    return;
-                }
-            }
-        }
+    /// Instant mode: makes a block if there is something for it, and sees whether there may be more.
+    fn mine_next(&mut self) {
+        let automine = self.shared.automine.load(Ordering::Acquire);
+        let outcome = if automine { self.try_mine_next() } else { self.settle().map(|()| false) };
+        self.mining = outcome.unwrap_or_else(|error| {
+            tracing::error!(%error, "no block was made; trying again in {RETRY_AFTER:?}");
+            self.retry = Some(Instant::now() + RETRY_AFTER);
+            self.settle_or_log();
+            false
+        });
     }
 
-    /// Makes one block if there is something for it. Whether there may be more.
-    fn try_mine_pending(&self) -> Result<bool, MineError> {
+    fn try_mine_next(&mut self) -> Result<bool, MineError> {
         if self.shared.pool.status().0 == 0 {
+            self.settle()?;
             return Ok(false);
         }
         self.check_writable()?;
-        let (produced, offered) = self.shared.produce()?;
-        if offered.is_empty() {
+        let Some((produced, offered)) = self.shared.produce_pending(self.in_flight.as_ref())? else {
+            self.settle()?;
             return Ok(false);
-        }
+        };
         let dropped = self.drop_invalid(&produced.skipped, &offered);
+        // What this one is made on.
+        self.settle()?;
         if produced.block.transactions.is_empty() {
             // Without a drop, the next attempt would offer and skip the very same.
             return Ok(dropped > 0);
         }
-        self.commit(produced)?;
+        if self.shared.pool.status().0 > produced.block.transactions.len() {
+            self.begin_commit(produced)?;
+        } else {
+            // Nothing to do meanwhile, and another thread would have to wake first.
+            self.commit(produced)?;
+        }
         Ok(true)
+    }
+
+    /// Hands a block to the committer, so that the next one can be made on it.
+    fn begin_commit(&mut self, produced: ProducedBlock) -> Result<(), MineError> {
+        let tip = self.shared.chain.tip(&produced)?;
+        let claimed = self.shared.claim(&produced.block);
+        self.in_flight = Some(InFlight::new(tip, claimed));
+        self.committer.begin(produced)
+    }
+
+    /// Waits until the block that the committer has is on the chain.
+    fn settle(&mut self) -> Result<(), MineError> {
+        let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
+        let outcome = self.committer.finish();
+        outcome.map(drop).inspect_err(|_| self.shared.give_back(in_flight.claimed))
+    }
+
+    fn settle_or_log(&mut self) {
+        if let Err(error) = self.settle() {
+            tracing::error!(%error, "a block was lost; its transactions go into the next one");
+        }
     }
 
     /// Before a block is executed in vain.
@@ -285,49 +335,10 @@ impl Worker {
         Ok(blocks)
     }
 
+    /// Puts a block on the head and waits until it is there.
     fn commit(&self, produced: ProducedBlock) -> Result<Arc<ChainBlock>, MineError> {
-        let changes = produced.changes.clone();
-        let (conflicts, workers) = (produced.profile.conflicts.len(), produced.profile.workers);
-        let elapsed = produced.profile.elapsed;
-        // Before anybody can see the block: what is set from then on is for the one after it.
-        let next = std::mem::take(&mut *self.shared.next.lock());
-        let clock = {
-            let mut clock = self.shared.clock.lock();
-            let before = clock.clone();
-            clock.used(produced.block.header.timestamp);
-            before
-        };
-        let block = match self.shared.chain.commit(produced) {
-            Ok(block) => block,
-            Err(error) => {
-                *self.shared.next.lock() = next;
-                *self.shared.clock.lock() = clock;
-                return Err(error.into());
-            }
-        };
-        let rules = self.shared.rules();
-        let mined: Vec<TxHash> =
-            block.transactions.iter().map(|tx| *tx.inner().tx_hash()).collect();
-        let state = self.shared.chain.latest_state();
-        let code_may_send = self.shared.chain.spec().code_may_send();
-        match (Accounts { state: &state, code_may_send }).changed(&changes) {
-            Ok(changed) => self.shared.pool.on_new_head(rules, changed, &mined),
-            Err(error) => {
-                tracing::error!(%error, "the pool could not follow the new head; reading it anew");
-                self.reread_pool()?;
-            }
-        }
-        tracing::info!(
-            number = block.number(),
-            hash = %block.hash(),
-            txs = block.transactions.len(),
-            gas = block.header.gas_used,
-            workers,
-            conflicts,
-            execution_us = elapsed.as_micros() as u64,
-            "block"
-        );
-        Ok(block)
+        let claimed = self.shared.claim(&produced.block);
+        self.shared.commit(produced).inspect_err(|_| self.shared.give_back(claimed))
     }
 
     fn import(&self, block: Block) -> Result<Imported, MineError> {
@@ -336,26 +347,16 @@ impl Worker {
             error => MineError::Refused(error.to_string()),
         })?;
         if imported.status == ImportStatus::Head {
-            self.reread_pool()?;
+            self.shared.reread_pool()?;
         }
         Ok(imported)
     }
 
-    fn reread_pool(&self) -> Result<(), MineError> {
-        let state = self.shared.chain.latest_state();
-        let code_may_send = self.shared.chain.spec().code_may_send();
-        let accounts = Accounts { state: &state, code_may_send };
-        let reread = self.shared.pool.on_state_replaced(self.shared.rules(), &accounts);
-        // The pending block is not what it was.
-        self.shared.submissions.fetch_add(1, Ordering::Release);
-        reread.map_err(|error| MineError::Chain(StateError::new(error.to_string()).into()))
-    }
-
-    /// What waited may be executable now.
+    /// What waited may be executable now, and is in a block then when this returns.
     fn alter(&mut self, change: Alteration) -> Result<(), MineError> {
         self.shared.chain.alter(change.0)?;
-        self.reread_pool()?;
-        self.mine_pending();
+        self.shared.reread_pool()?;
+        self.mine_next();
         Ok(())
     }
 
@@ -364,7 +365,7 @@ impl Worker {
         let number = head.checked_sub(depth).ok_or(MineError::TooDeep { depth, head })?;
         self.shared.chain.unwind_to(number)?;
         self.shared.pool.clear();
-        self.reread_pool()
+        self.shared.reread_pool()
     }
 
     fn rollback(&mut self, depth: u64) -> Result<(), MineError> {
@@ -432,7 +433,7 @@ impl Worker {
         *self.shared.next.lock() = NextBlock::default();
         self.snapshots.clear();
         self.shared.pool.clear();
-        self.reread_pool()
+        self.shared.reread_pool()
     }
 
     fn list_snapshots(&self) -> Vec<(U256, u64, B256)> {
@@ -487,7 +488,7 @@ impl Worker {
         self.shared.clock.lock().restore(snapshot.clock_offset_s);
         self.snapshots.split_off(&id);
         self.shared.pool.clear();
-        self.reread_pool()?;
+        self.shared.reread_pool()?;
         Ok(true)
     }
 }

@@ -1,16 +1,20 @@
 //! Miner, pool, chain and store together, without a network.
 
-use alloy_consensus::{EthereumTxEnvelope, SignableTransaction, TxEip1559, transaction::Recovered};
-use alloy_primitives::{Address, Bytes, TxHash, U256};
+use alloy_consensus::{
+    EthereumTxEnvelope, SignableTransaction, Signed, TxEip1559, transaction::Recovered,
+};
+use alloy_primitives::{Address, B256, Bytes, TxHash, U256, hex};
 use alloy_signer::SignerSync;
 use alloy_signer_local::{MnemonicBuilder, PrivateKeySigner};
 use heddle_builder::{MineError, Miner, MinerConfig, Origin, PoolTransaction};
-use heddle_chain::{Chain, GenesisBlock};
+use heddle_chain::{BlockAttributes, Chain, GenesisBlock, ImportStatus, State};
 use heddle_chainspec::ChainSpec;
+use heddle_evm::{AccountState, BlockState, RecoveredTransaction};
 use heddle_parallel::ParallelExecutor;
 use heddle_pool::PoolLimits;
 use heddle_store::Store;
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,37 +29,74 @@ fn signer(index: u32) -> PrivateKeySigner {
     builder.build().expect("is a mnemonic")
 }
 
-fn miner(automine: bool, interval: Option<Duration>) -> Arc<Miner> {
-    let spec = Arc::new(ChainSpec::dev());
+fn chain() -> Arc<Chain> {
+    chain_of(ChainSpec::dev())
+}
+
+/// As the others, with blocks of a million gas.
+fn chain_of_small_blocks() -> Arc<Chain> {
+    let dev = include_str!("../../../genesis/dev.json");
+    let mut genesis: serde_json::Value = serde_json::from_str(dev).expect("is JSON");
+    genesis["gasLimit"] = "0xf4240".into();
+    chain_of(ChainSpec::from_genesis_json(&genesis.to_string()).expect("is a genesis"))
+}
+
+fn chain_of(spec: ChainSpec) -> Arc<Chain> {
+    let spec = Arc::new(spec);
     let genesis = GenesisBlock::new(&spec).expect("the dev chain has an allocation");
     let store = Store::in_memory(&genesis.identity(&spec)).expect("memory is there");
     let executor = ParallelExecutor::new(2).expect("threads start");
-    let chain = Arc::new(Chain::open(spec, &genesis, store, executor).expect("the chain opens"));
-    let config = MinerConfig {
-        automine,
-        interval,
+    Arc::new(Chain::open(spec, &genesis, store, executor).expect("the chain opens"))
+}
+
+fn config() -> MinerConfig {
+    MinerConfig {
+        automine: false,
+        interval: None,
         coinbase: Address::ZERO,
         gas_limit: None,
         extra_data: Bytes::new(),
         pool_limits: PoolLimits::default(),
         funded: Vec::new(),
-    };
-    Miner::start(chain, config).expect("the thread starts")
+    }
+}
+
+fn miner(automine: bool, interval: Option<Duration>) -> Arc<Miner> {
+    Miner::start(chain(), MinerConfig { automine, interval, ..config() }).expect("the thread starts")
 }
 
 fn transfer(from: &PrivateKeySigner, nonce: u64, tip: u128) -> Recovered<PoolTransaction> {
-    let tx = TxEip1559 {
-        chain_id: 31_337,
-        nonce,
-        gas_limit: 21_000,
-        max_fee_per_gas: 10_000_000_000,
-        max_priority_fee_per_gas: tip,
-        to: RECEIVER.into(),
-        value: U256::from(1),
-        ..TxEip1559::default()
-    };
+    sign(from, payment(nonce, tip))
+}
+
+fn payment(nonce: u64, tip: u128) -> TxEip1559 {
+    let (gas_limit, to, value) = (21_000, RECEIVER.into(), U256::from(1));
+    TxEip1559 { nonce, max_priority_fee_per_gas: tip, gas_limit, to, value, ..template() }
+}
+
+fn template() -> TxEip1559 {
+    TxEip1559 { chain_id: 31_337, max_fee_per_gas: 10_000_000_000, ..TxEip1559::default() }
+}
+
+fn sign<T>(from: &PrivateKeySigner, tx: TxEip1559) -> Recovered<EthereumTxEnvelope<T>>
+where
+    EthereumTxEnvelope<T>: From<Signed<TxEip1559>>,
+{
     let signature = from.sign_hash_sync(&tx.signature_hash()).expect("signs");
     Recovered::new_unchecked(EthereumTxEnvelope::from(tx.into_signed(signature)), from.address())
+}
+
+fn attributes(chain: &Chain, timestamp: u64) -> BlockAttributes {
+    BlockAttributes {
+        timestamp,
+        beneficiary: Address::ZERO,
+        prev_randao: B256::ZERO,
+        gas_limit: chain.head().header.gas_limit,
+        withdrawals: Vec::new(),
+        parent_beacon_block_root: B256::ZERO,
+        extra_data: Bytes::new(),
+        base_fee: None,
+    }
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -92,6 +133,90 @@ fn transactions_in_any_nonce_order_from_many_threads_are_all_mined() {
     // The pool hears of a block a moment after the chain shows it.
     wait_until("some are left in the pool", || miner.pool().is_empty());
     miner.chain().store().verify_state().expect("the state has the root in the header");
+}
+
+/// With each call puts the parent's hash into the slot of the block's number.
+const PARENT_HASHES: [u8; 9] = hex!("436001900340435500");
+
+/// Submits transactions for many blocks of a million gas: transfers by eight accounts, and calls that ask for the hash of
+/// the parent. Gives the contract.
+fn submit_for_many_blocks(miner: &Miner) -> Address {
+    let owner = signer(8);
+    let init = [&hex!("68")[..], &PARENT_HASHES, &hex!("5f5260096017f3")].concat();
+    let create = TxEip1559 { gas_limit: 100_000, input: init.into(), ..template() };
+    miner.submit(sign(&owner, create), Origin::External).expect("is accepted");
+    let contract = owner.address().create(0);
+    for nonce in 1..40 {
+        let (gas_limit, to) = (60_000, contract.into());
+        let call = TxEip1559 { nonce, gas_limit, to, ..template() };
+        miner.submit(sign(&owner, call), Origin::External).expect("is accepted");
+    }
+    for nonce in 0..80 {
+        for index in 0..8 {
+            let tx = transfer(&signer(index), nonce, 1 + u128::from(nonce % 7));
+            miner.submit(tx, Origin::External).expect("is accepted");
+        }
+    }
+    contract
+}
+
+#[test]
+fn blocks_made_while_their_parents_are_committed_are_valid_and_hold_everything_once() {
+    let miner = Miner::start(chain_of_small_blocks(), config()).expect("the thread starts");
+    let contract = submit_for_many_blocks(&miner);
+    miner.set_automine(true);
+    wait_until("some are left in the pool", || miner.pool().is_empty());
+
+    let (made, other) = (miner.chain(), chain_of_small_blocks());
+    let head = made.head().number();
+    assert!(head >= 15, "only {head} blocks");
+    let mut seen = BTreeSet::new();
+    for number in 1..=head {
+        let block = made.block_by_number(number).expect("is readable").expect("is there");
+        for tx in &block.transactions {
+            assert!(seen.insert(*tx.inner().tx_hash()), "in two blocks: {}", tx.inner().tx_hash());
+        }
+        // Executed anew and compared with its header, by a chain that commits before it goes on.
+        let imported = other.import(block.to_block()).expect("the block is valid");
+        assert_eq!(imported.status, ImportStatus::Head);
+        let state = made.state_at(number).expect("is kept");
+        let noted = state.storage_at(contract, U256::from(number)).expect("is readable");
+        assert!(noted.is_zero() || noted == U256::from_be_bytes(block.header.parent_hash.0), "block {number}");
+    }
+    assert_eq!(seen.len(), 8 * 80 + 40);
+    assert_eq!(received(&miner), U256::from(8 * 80));
+    made.store().verify_state().expect("the state has the root in the header");
+}
+
+#[test]
+fn a_block_made_on_one_that_is_not_committed_is_the_one_that_would_be_made_afterwards() {
+    let chain = chain();
+    let nonces = |nonces: std::ops::Range<u64>| -> Vec<RecoveredTransaction> {
+        nonces.map(|nonce| sign(&signer(0), payment(nonce, 1))).collect()
+    };
+    let at = |timestamp| attributes(&chain, timestamp);
+    // What was altered by hand is part of the first block.
+    let given = U256::from(12_345);
+    let give = move |state: &mut BlockState<State>| {
+        let account = AccountState { balance: given, ..AccountState::default() };
+        state.set_account(RECEIVER, Some(account), false)
+    };
+    chain.alter(give).expect("is altered");
+    let first = chain.produce(&at(10), nonces(0..5)).expect("is made");
+    let tip = chain.tip(&first).expect("was made on the head");
+    let ahead = chain.produce_after(&tip, &at(20), nonces(5..9)).expect("is made");
+    chain.commit(first).expect("is committed");
+    let after = chain.produce(&at(20), nonces(5..9)).expect("is made");
+    assert_eq!(ahead.block.hash(), after.block.hash());
+    assert_eq!(ahead.changes, after.changes);
+    let too_late = chain.tip(&ahead).expect("was made on what is the head now");
+    chain.commit(ahead).expect("is committed");
+    assert!(chain.tip(&after).is_err(), "the head has moved on");
+    let on_the_head = chain.produce_after(&too_late, &at(30), nonces(9..10)).expect("is made");
+    chain.commit(on_the_head).expect("the tries were those of the head all along");
+    let receiver = chain.latest_state().account(RECEIVER).expect("is readable").expect("is there");
+    assert_eq!(receiver.balance, given + U256::from(10));
+    chain.store().verify_state().expect("the state has the root in the header");
 }
 
 #[tokio::test]

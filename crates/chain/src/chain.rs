@@ -1,14 +1,14 @@
 //! The chain as everybody reads it.
 
 use crate::{
-    ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie, rules::BlockRules,
+    BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie, rules::BlockRules,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::StateChanges;
-use heddle_parallel::{ParallelExecutor, Profile};
+use heddle_parallel::ParallelExecutor;
 use heddle_remote::RemoteState;
 use heddle_store::{BlockBatch, Prunable, StateView, Store};
 use heddle_trie::AccountProof;
@@ -21,8 +21,8 @@ use tokio::sync::broadcast;
 /// ordinary one far less.
 const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zero");
 
-/// Blocks whose execution profile is kept: some 50 bytes a run, so 2 MB for a full block.
-const PROFILES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(32).expect("is not zero");
+/// Blocks of which it is known how long their stages took, a hundred bytes each.
+const STAGES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
 
 /// Head changes a subscriber may be behind before it loses some (and is told so).
 const EVENTS_MAX: usize = 256;
@@ -76,7 +76,7 @@ pub struct Chain {
     /// Held while the chain changes. Taken before every other lock here.
     pub(crate) changing: Mutex<()>,
     blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
-    pub(crate) profiles: Mutex<LruCache<B256, Arc<Profile>>>,
+    pub(crate) stages: Mutex<LruCache<B256, BlockStages>>,
     pub(crate) kept_trie: KeptTrie,
     events: broadcast::Sender<ChainEvent>,
 }
@@ -115,7 +115,7 @@ impl Chain {
             remote: RwLock::default(),
             changing: Mutex::new(()),
             blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
-            profiles: Mutex::new(LruCache::new(PROFILES_KEPT_MAX)),
+            stages: Mutex::new(LruCache::new(STAGES_KEPT_MAX)),
             kept_trie: KeptTrie::default(),
             events: broadcast::channel(EVENTS_MAX).0,
         })
@@ -345,21 +345,17 @@ impl Chain {
 
     /// The base fee of the next block, in wei; zero before London.
     pub fn next_base_fee(&self) -> u64 {
-        self.spec.next_base_fee(&self.head().header).unwrap_or_default()
+        self.base_fee_after(&self.head())
     }
 
     /// The price of blob gas in the next block, in wei; zero before Cancun.
     pub fn next_blob_base_fee(&self) -> u128 {
-        let head = self.head();
-        let timestamp = head.header.timestamp.saturating_add(1);
-        let excess = self.spec.next_excess_blob_gas(&head.header, timestamp);
-        let params = self.spec.blob_params_at(timestamp);
-        excess.zip(params).map_or(0, |(excess, params)| params.calc_blob_fee(excess))
+        self.blob_base_fee_after(&self.head())
     }
 
-    /// What happened while a recent block was executed here.
-    pub fn profile(&self, hash: &B256) -> Option<Arc<Profile>> {
-        self.profiles.lock().get(hash).cloned()
+    /// How a recent block came onto this chain, if it was executed here since the start.
+    pub fn stages(&self, hash: &B256) -> Option<BlockStages> {
+        self.stages.lock().get(hash).copied()
     }
 
     /// Head changes from now on.

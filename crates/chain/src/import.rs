@@ -6,6 +6,7 @@ use crate::{
     rules::is_merged,
     validate::{Ancestors, check_body, check_header, check_ommers, recover_senders},
     verify::{ExecutedBlock, commit},
+    stages::timed,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_eips::eip4895::Withdrawals;
@@ -261,12 +262,12 @@ impl Chain {
     }
 
     /// Puts an executed block on the head. Only under `changing`.
-    fn append(&self, executed: ExecutedBlock) -> Result<(), ChainError> {
-        let started = Instant::now();
-        commit(&self.store, std::slice::from_ref(&executed))?;
-        metrics::histogram!("chain_commit_seconds").record(started.elapsed());
+    fn append(&self, mut executed: ExecutedBlock) -> Result<(), ChainError> {
+        let (committed, time) = timed(|| commit(&self.store, std::slice::from_ref(&executed)));
+        committed?;
+        executed.stages.set_commit(time);
         metrics::gauge!("chain_head_number").set(executed.block.number() as f64);
-        self.profiles.lock().put(executed.block.hash(), executed.profile);
+        self.stages.lock().put(executed.block.hash(), executed.stages);
         self.advance(executed.block)
     }
 
@@ -289,9 +290,9 @@ impl Chain {
         let committed = commit(&self.store, &blocks);
         let mut added = Vec::with_capacity(blocks.len());
         if committed.is_ok() {
-            let mut profiles = self.profiles.lock();
+            let mut stages = self.stages.lock();
             for executed in blocks {
-                profiles.put(executed.block.hash(), executed.profile);
+                stages.put(executed.block.hash(), executed.stages);
                 added.push(executed.block);
             }
         }

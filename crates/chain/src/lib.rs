@@ -1,7 +1,7 @@
 //! The canonical chain: one head, everything below it, and how a block gets on top.
 //!
 //! Owns which block is the head; how a block is executed and sealed on it ([`Chain::produce`],
-//! [`Chain::commit`]); how one that others made is validated, executed and verified
+//! [`Chain::produce_after`], [`Chain::commit`]); how one that others made is validated, executed and verified
 //! ([`Chain::import`]); how the head moves between branches ([`Chain::set_head`]); and chain files
 //! ([`Chain::import_chain_file`], [`Chain::export_chain_file`]); and how a chain from a dump takes its
 //! place ([`Chain::load`]). A change becomes visible as a whole: state, history, look-ups and the head together, and subscribers hear of it once, in
@@ -31,7 +31,9 @@ mod produce;
 mod range;
 mod rules;
 mod scratch;
+mod stages;
 mod state;
+mod tip;
 mod validate;
 mod verify;
 mod witness;
@@ -48,6 +50,8 @@ pub use load::NewChain;
 pub use produce::{BlockAttributes, ProducedBlock};
 pub use rules::BlockRules;
 pub use scratch::Scratch;
+pub use stages::BlockStages;
 pub use state::{CodeCache, State};
+pub use tip::Tip;
 pub use verify::block_input;
 pub use witness::Witness;

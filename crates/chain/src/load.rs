@@ -83,7 +83,7 @@ impl Chain {
             root,
         })?;
         *self.remote.write() = None;
-        self.profiles.lock().clear();
+        self.stages.lock().clear();
         self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(new.head.clone())] })
     }
 
@@ -107,7 +107,7 @@ impl Chain {
         let (no_changes, no_nodes) = (StateChanges::default(), TrieUpdates::default());
         self.store.fork(&Parts::of(&head).batch(&head, &no_changes, &no_nodes))?;
         *self.remote.write() = Some(fork.state.clone());
-        self.profiles.lock().clear();
+        self.stages.lock().clear();
         self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(head)] })
     }
 

@@ -1,6 +1,6 @@
 //! New blocks on the head: execute, seal, commit.
 
-use crate::{Chain, ChainBlock, ChainError, State};
+use crate::{BlockStages, Chain, ChainBlock, ChainError, State, Tip, stages::timed};
 use alloy_consensus::{
     Header, Sealed,
     proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
@@ -12,10 +12,9 @@ use heddle_evm::{
     BlockInput, BlockOutput, InvalidTransactions, Receipt, RecoveredTransaction,
     SkippedTransaction, StateChanges, block_context,
 };
-use heddle_parallel::Profile;
 use heddle_store::{BlockBatch, StoreError};
 use heddle_trie::{NodeReader, StateTrie, TrieUpdates};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// What the maker of a block decides.
 #[derive(Debug, Clone)]
@@ -61,13 +60,13 @@ pub struct ProducedBlock {
     pub skipped: Vec<SkippedTransaction>,
     /// What it asks of the consensus layer (EIP-7685).
     pub requests: Requests,
-    /// How its execution went.
-    pub profile: Arc<Profile>,
+    /// How it was made.
+    pub stages: BlockStages,
     /// What it changes in the state of its parent.
     pub changes: Arc<StateChanges>,
     /// The state after it.
     pub state: State,
-    trie: TrieUpdates,
+    pub(crate) trie: Arc<TrieUpdates>,
 }
 
 impl Chain {
@@ -114,6 +113,19 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
     ) -> Result<ProducedBlock, ChainError> {
         self.produce_on_head(attributes, offered, false)
+    }
+
+    /// As [`Self::produce`], on a block that is not on the chain yet.
+    pub fn produce_after(
+        &self,
+        tip: &Tip,
+        attributes: &BlockAttributes,
+        offered: Vec<RecoveredTransaction>,
+    ) -> Result<ProducedBlock, ChainError> {
+        let (state, nodes) = (tip.state(), tip.nodes());
+        let ground =
+            Ground { block: tip.block(), state, base: state, altered: None, nodes, keeps_trie: true };
+        self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
     }
 
     fn produce_on_head(
@@ -170,18 +182,16 @@ impl Chain {
         }
         let mut header = self.draft_on(parent, attributes);
         let withdrawals = header.withdrawals_root.map(|_| attributes.withdrawals.clone());
-        let started = Instant::now();
-        let executed = self.executor.execute(
-            self.spec.as_ref(),
-            parent_state,
-            &BlockInput {
-                env: self.evm_env(&header),
-                ctx: block_context(&header, &[], withdrawals.as_deref()),
-                transactions: &offered,
-                invalid,
-            },
-        )?;
-        metrics::histogram!("chain_execute_seconds").record(started.elapsed());
+        let input = BlockInput {
+            env: self.evm_env(&header),
+            ctx: block_context(&header, &[], withdrawals.as_deref()),
+            transactions: &offered,
+            invalid,
+        };
+        let (executed, time) =
+            timed(|| self.executor.execute(self.spec.as_ref(), parent_state, &input));
+        let executed = executed?;
+        let mut stages = BlockStages::executed(&executed.profile, time);
         let mut output = executed.output;
         if let Some(altered) = &altered {
             // The stored state knows nothing of it yet.
@@ -192,13 +202,17 @@ impl Chain {
             read_wiped(base, &mut output.changes)?;
         }
         // Neither of the two needs the other.
-        let (trie, body) = rayon::join(
-            || {
-                let nodes = nodes.as_ref();
-                nodes.map(|nodes| self.trie_after(parent_block, nodes, &output.changes, keeps_trie))
-            },
-            || body_roots(&transactions, &output.receipts),
+        let trie_after =
+            |nodes| timed(|| self.trie_after(parent_block, nodes, &output.changes, keeps_trie));
+        let (trie, (body, time)) = rayon::join(
+            || nodes.as_ref().map(trie_after),
+            || timed(|| body_roots(&transactions, &output.receipts)),
         );
+        stages.set_body_roots(time);
+        let trie = trie.map(|(trie, time)| {
+            stages.set_state_root(time);
+            trie
+        });
         let (trie_after, trie) = match trie.transpose()? {
             Some((after, updates)) => (Some(after), updates),
             None => (None, TrieUpdates::default()),
@@ -225,10 +239,10 @@ impl Chain {
             block,
             skipped,
             requests,
-            profile: Arc::new(executed.profile),
+            stages,
             changes,
             state,
-            trie,
+            trie: Arc::new(trie),
         })
     }
 
@@ -240,15 +254,12 @@ impl Chain {
         changes: &StateChanges,
         keeps_trie: bool,
     ) -> Result<(StateTrie, TrieUpdates), StoreError> {
-        let started = Instant::now();
         let before = if keeps_trie {
             self.kept_trie.take(parent.hash(), nodes)?
         } else {
             StateTrie::stored(nodes)?
         };
-        let after = before.after(nodes, changes)?;
-        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
-        Ok(after)
+        Ok(before.after(nodes, changes)?)
     }
 
     fn seal(&self, header: &mut Header, state_root: B256, body: &BodyRoots, output: &BlockOutput) {
@@ -277,8 +288,7 @@ impl Chain {
         }
         let (transactions, senders): (Vec<_>, Vec<_>) =
             block.transactions.iter().map(|tx| (tx.inner().clone(), tx.signer())).unzip();
-        let started = Instant::now();
-        self.store.commit_block(&BlockBatch {
+        let batch = BlockBatch {
             header: &block.header,
             hash: block.hash(),
             transactions: &transactions,
@@ -289,10 +299,13 @@ impl Chain {
             changes: &produced.changes,
             trie: &produced.trie,
             total_difficulty: Some(block.total_difficulty),
-        })?;
-        metrics::histogram!("chain_commit_seconds").record(started.elapsed());
+        };
+        let (committed, time) = timed(|| self.store.commit_block(&batch));
+        committed?;
+        let mut stages = produced.stages;
+        stages.set_commit(time);
         metrics::gauge!("chain_head_number").set(block.number() as f64);
-        self.profiles.lock().put(block.hash(), produced.profile);
+        self.stages.lock().put(block.hash(), stages);
         self.advance(block.clone())?;
         Ok(block)
     }
@@ -306,14 +319,12 @@ struct BodyRoots {
 }
 
 fn body_roots(transactions: &[RecoveredTransaction], receipts: &[Receipt]) -> BodyRoots {
-    let started = Instant::now();
     let (transactions, receipts_root) = rayon::join(
         || calculate_transaction_root(transactions),
         || calculate_receipt_root(receipts),
     );
     let logs_bloom =
         receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
-    metrics::histogram!("chain_body_roots_seconds").record(started.elapsed());
     BodyRoots { transactions, receipts: receipts_root, logs_bloom }
 }
 

@@ -1,6 +1,9 @@
 //! Executing a block that others made, and comparing the result with its header.
 
-use crate::{Chain, ChainBlock, ChainError, ImportError, State, rules::BlockRules};
+use crate::{
+    BlockStages, Chain, ChainBlock, ChainError, ImportError, State, rules::BlockRules,
+    stages::timed,
+};
 use alloy_consensus::{Eip658Value, Header, Sealed, TxReceipt, proofs::calculate_receipt_root};
 use alloy_primitives::{B256, Bloom};
 use heddle_chainspec::EthereumHardforks;
@@ -8,10 +11,9 @@ use heddle_evm::{
     BlockInput, BlockOutput, BlockTransition, InvalidTransactions, Receipt, StateChanges,
     block_context,
 };
-use heddle_parallel::Profile;
 use heddle_store::{BlockBatch, Store, StoreError};
 use heddle_trie::{NodeReader, StateTrie, TrieUpdates, state_root};
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 /// A block that was executed and agrees with its header, and what it does to the state.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(crate) struct ExecutedBlock {
     pub(crate) block: Arc<ChainBlock>,
     pub(crate) changes: Arc<StateChanges>,
     pub(crate) trie: TrieUpdates,
-    pub(crate) profile: Arc<Profile>,
+    pub(crate) stages: BlockStages,
 }
 
 impl Chain {
@@ -51,19 +53,19 @@ impl Chain {
         let header = &block.header;
         let rules = BlockRules::of(&self.spec, header);
         let input = block_input(&rules, &block);
-        let started = Instant::now();
-        let executed = self.executor.execute(&rules, parent, &input)?;
-        metrics::histogram!("chain_execute_seconds").record(started.elapsed());
+        let (executed, time) = timed(|| self.executor.execute(&rules, parent, &input));
+        let executed = executed?;
+        let mut stages = BlockStages::executed(&executed.profile, time);
         let mut output = executed.output;
         if !self.spec.is_byzantium_active_at_block(header.number) {
             put_intermediate_roots(&rules, parent, nodes, &input, &mut output)?;
         }
         verify_output(header, &output)?;
 
-        let started = Instant::now();
-        let (after, updates) = trie.after(nodes, &output.changes).map_err(StoreError::from)?;
+        let (after, time) = timed(|| trie.after(nodes, &output.changes));
+        let (after, updates) = after.map_err(StoreError::from)?;
         let root = after.root();
-        metrics::histogram!("chain_state_root_seconds").record(started.elapsed());
+        stages.set_state_root(time);
         if root != header.state_root {
             return Err(ImportError::StateRoot { header: header.state_root, actual: root });
         }
@@ -72,7 +74,7 @@ impl Chain {
             block: Arc::new(block),
             changes: Arc::new(output.changes),
             trie: updates,
-            profile: Arc::new(executed.profile),
+            stages,
         };
         Ok((executed, after))
     }

@@ -12,7 +12,7 @@ use std::{
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256, map::AddressMap};
 use alloy_rpc_types_eth::TransactionRequest;
-use heddle_chain::{BlockRules, ChainBlock, block_input};
+use heddle_chain::{BlockRules, BlockStages, ChainBlock, block_input};
 use heddle_evm::{BlockInput, RecoveredTransaction, Transaction, execute_block};
 use heddle_parallel::{Ending, Location, Profile, TxIndex};
 use heddle_replay::{Dependency, DependencyGraph};
@@ -74,6 +74,33 @@ pub(crate) struct BlockProfile {
     timeline: Vec<Lane>,
     conflicts: Vec<Conflicts>,
     reexecutions: usize,
+    when_added: Option<WhenAdded>,
+}
+
+/// How the block came onto this chain. The commit may have run beside the execution of the next block.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WhenAdded {
+    workers: usize,
+    conflicts: usize,
+    execute_ns: u64,
+    state_root_ns: u64,
+    body_roots_ns: u64,
+    commit_ns: u64,
+}
+
+impl From<BlockStages> for WhenAdded {
+    fn from(stages: BlockStages) -> Self {
+        let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            workers: stages.workers,
+            conflicts: stages.conflicts,
+            execute_ns: ns(stages.execute),
+            state_root_ns: ns(stages.state_root),
+            body_roots_ns: ns(stages.body_roots),
+            commit_ns: ns(stages.commit),
+        }
+    }
 }
 
 /// The heaviest chain of dependent transactions.
@@ -160,6 +187,7 @@ pub(crate) fn block_profile(
             })
             .collect(),
         reexecutions: profile.reexecutions(),
+        when_added: context.chain.stages(&block.hash()).map(WhenAdded::from),
     }))
 }
 

@@ -54,6 +54,9 @@ async fn a_block_profile_shows_every_transaction_and_the_chain_of_those_that_dep
     executed.sort_unstable();
     executed.dedup();
     assert_eq!(executed, [0, 1, 2, 3]);
+    for stage in ["executeNs", "stateRootNs", "bodyRootsNs", "commitNs"] {
+        assert!(profile["whenAdded"][stage].as_u64().unwrap() > 0, "{stage}");
+    }
     assert_eq!(client.result("heddle_getBlockProfile", &json!(["0x99"])), Value::Null);
     assert!(client.call("heddle_getBlockProfile", &json!(["0x0"]))["error"].is_object());
     // The chain is as it was.
