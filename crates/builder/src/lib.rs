@@ -2,9 +2,9 @@
 //!
 //! Owns the one thread that makes blocks ([`Miner`]) and its modes: instant (a transaction is mined
 //! as soon as it is there; those that arrive meanwhile share the next block), by interval, and by
-//! request. While there is more to be mined, a sealed block is committed on a second thread and the next one executed on
-//! it meanwhile. Keeps the pool in step with the chain: it hears of a block right after that is the head, and what is in
-//! a block that is still being committed is not offered to the next one.
+//! request. While transactions come faster than blocks are made, a sealed block is committed on a second thread and the
+//! next one executed on it meanwhile. Keeps the pool in step with the chain: it hears of a block right after that is the
+//! head, and what is in a block that is still being committed is not offered to the next one.
 //!
 //! Promises: transactions are offered by effective tip, then arrival, with each sender's nonces in
 //! order; whatever is executable in the pool gets mined in instant mode, in whatever order it

@@ -20,6 +20,9 @@ use std::{
     time::Duration,
 };
 
+/// A block, and what of the pool it was offered.
+pub(crate) type Produced = (ProducedBlock, Vec<Arc<PooledTx>>);
+
 /// What the handle and the thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -76,7 +79,7 @@ impl Shared {
     }
 
     /// The block on the head with what the pool has now, to be committed. Nothing changes.
-    pub(crate) fn produce(&self) -> Result<(ProducedBlock, Vec<Arc<PooledTx>>), MineError> {
+    pub(crate) fn produce(&self) -> Result<Produced, MineError> {
         let (attributes, offered) = self.offer(&self.chain.head(), None);
         let produced = self.chain.produce(&attributes, for_block(&offered))?;
         Ok((produced, offered))
@@ -86,7 +89,7 @@ impl Shared {
     pub(crate) fn produce_pending(
         &self,
         parent: Option<&InFlight>,
-    ) -> Result<Option<(ProducedBlock, Vec<Arc<PooledTx>>)>, MineError> {
+    ) -> Result<Option<Produced>, MineError> {
         let head = self.chain.head();
         let (attributes, offered) =
             self.offer(parent.map_or(&head, |parent| parent.tip.block()), parent);
@@ -206,6 +209,7 @@ impl Shared {
         let reread = self.pool.on_state_replaced(self.rules(), &accounts);
         // The pending block is not what it was.
         self.submissions.fetch_add(1, Ordering::Release);
-        reread.map_err(|error| MineError::Chain(ChainError::from(StateError::new(error.to_string()))))
+        reread
+            .map_err(|error| MineError::Chain(ChainError::from(StateError::new(error.to_string()))))
     }
 }

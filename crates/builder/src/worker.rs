@@ -259,7 +259,8 @@ impl Worker {
             return Ok(false);
         }
         self.check_writable()?;
-        let Some((produced, offered)) = self.shared.produce_pending(self.in_flight.as_ref())? else {
+        let Some((produced, offered)) = self.shared.produce_pending(self.in_flight.as_ref())?
+        else {
             self.settle()?;
             return Ok(false);
         };
@@ -270,13 +271,18 @@ impl Worker {
             // Without a drop, the next attempt would offer and skip the very same.
             return Ok(dropped > 0);
         }
-        if self.shared.pool.status().0 > produced.block.transactions.len() {
+        if self.is_behind(&produced.block) {
             self.begin_commit(produced)?;
         } else {
-            // Nothing to do meanwhile, and another thread would have to wake first.
             self.commit(produced)?;
         }
         Ok(true)
+    }
+
+    /// Whether at least as many transactions wait as `block`, which is not committed, has: they come faster than blocks
+    /// are made. Otherwise overlapping would only make more and smaller blocks, each of which costs something.
+    fn is_behind(&self, block: &ChainBlock) -> bool {
+        self.shared.pool.status().0 >= 2 * block.transactions.len()
     }
 
     /// Hands a block to the committer, so that the next one can be made on it.
@@ -284,6 +290,7 @@ impl Worker {
         let tip = self.shared.chain.tip(&produced)?;
         let claimed = self.shared.claim(&produced.block);
         self.in_flight = Some(InFlight::new(tip, claimed));
+        metrics::counter!("builder_overlapped_blocks_total").increment(1);
         self.committer.begin(produced)
     }
 

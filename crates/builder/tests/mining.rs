@@ -62,7 +62,8 @@ fn config() -> MinerConfig {
 }
 
 fn miner(automine: bool, interval: Option<Duration>) -> Arc<Miner> {
-    Miner::start(chain(), MinerConfig { automine, interval, ..config() }).expect("the thread starts")
+    Miner::start(chain(), MinerConfig { automine, interval, ..config() })
+        .expect("the thread starts")
 }
 
 fn transfer(from: &PrivateKeySigner, nonce: u64, tip: u128) -> Recovered<PoolTransaction> {
@@ -181,7 +182,10 @@ fn blocks_made_while_their_parents_are_committed_are_valid_and_hold_everything_o
         assert_eq!(imported.status, ImportStatus::Head);
         let state = made.state_at(number).expect("is kept");
         let noted = state.storage_at(contract, U256::from(number)).expect("is readable");
-        assert!(noted.is_zero() || noted == U256::from_be_bytes(block.header.parent_hash.0), "block {number}");
+        assert!(
+            noted.is_zero() || noted == U256::from_be_bytes(block.header.parent_hash.0),
+            "block {number}"
+        );
     }
     assert_eq!(seen.len(), 8 * 80 + 40);
     assert_eq!(received(&miner), U256::from(8 * 80));

@@ -1,7 +1,8 @@
 //! The chain as everybody reads it.
 
 use crate::{
-    BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie, rules::BlockRules,
+    BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie,
+    rules::BlockRules,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;

@@ -4,9 +4,9 @@ use crate::{
     Chain, ChainBlock, ChainError, ImportError, State,
     chain::ChainEvent,
     rules::is_merged,
+    stages::timed,
     validate::{Ancestors, check_body, check_header, check_ommers, recover_senders},
     verify::{ExecutedBlock, commit},
-    stages::timed,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_eips::eip4895::Withdrawals;

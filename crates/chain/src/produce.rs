@@ -123,8 +123,14 @@ impl Chain {
         offered: Vec<RecoveredTransaction>,
     ) -> Result<ProducedBlock, ChainError> {
         let (state, nodes) = (tip.state(), tip.nodes());
-        let ground =
-            Ground { block: tip.block(), state, base: state, altered: None, nodes, keeps_trie: true };
+        let ground = Ground {
+            block: tip.block(),
+            state,
+            base: state,
+            altered: None,
+            nodes,
+            keeps_trie: true,
+        };
         self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
     }
 
@@ -235,15 +241,7 @@ impl Chain {
         // Of the whole change only what comes after the alterations is new to this state, and the
         // rest says what it says already.
         let state = parent_state.with_changes(changes.clone());
-        Ok(ProducedBlock {
-            block,
-            skipped,
-            requests,
-            stages,
-            changes,
-            state,
-            trie: Arc::new(trie),
-        })
+        Ok(ProducedBlock { block, skipped, requests, stages, changes, state, trie: Arc::new(trie) })
     }
 
     /// The tries after the block that makes these changes, and what it does to the nodes.
