@@ -16,7 +16,7 @@ use heddle_evm::{
 };
 use rayon::prelude::*;
 use revm::state::Bytecode;
-use std::sync::mpsc::Receiver;
+use std::{cmp::Ordering, ops::Range, sync::mpsc::Receiver};
 
 fn in_pool() -> bool {
     rayon::current_thread_index().is_some()
@@ -99,9 +99,32 @@ pub(crate) struct Written<'m> {
     /// Accounts that changed, or whose storage did, by address.
     accounts: Vec<(Address, &'m AccountCell)>,
     /// Slots that changed, by address and slot.
-    slots: Vec<(Address, U256, &'m SlotCell)>,
+    slots: Vec<WrittenSlot<'m>>,
+    /// Where in `slots` those of each account are, by address.
+    owners: Vec<(Address, Range<usize>)>,
     /// Those that were to be kept apart.
     pub(crate) apart: Apart,
+}
+
+/// A slot that changed. Sorted by what is beside the reference, so that sorting moves little and
+/// looks at a cell only where the highest limbs are equal.
+#[derive(Debug)]
+struct WrittenSlot<'m> {
+    owner: Address,
+    high: u64,
+    cell: &'m SlotCell,
+}
+
+impl<'m> WrittenSlot<'m> {
+    fn new(cell: &'m SlotCell) -> Self {
+        let (owner, slot) = &cell.key;
+        Self { owner: *owner, high: slot.as_limbs()[3], cell }
+    }
+
+    fn compare(&self, other: &Self) -> Ordering {
+        let by_prefix = (&self.owner, self.high).cmp(&(&other.owner, other.high));
+        by_prefix.then_with(|| self.cell.key.1.cmp(&other.cell.key.1))
+    }
 }
 
 /// The final writes to some accounts.
@@ -146,6 +169,8 @@ impl<'m> Written<'m> {
             workers.map(of_worker).collect::<Result<_, _>>()?
         };
         let mut all = Self::default();
+        all.accounts.reserve_exact(each.iter().map(|written| written.accounts.len()).sum());
+        all.slots.reserve_exact(each.iter().map(|written| written.slots.len()).sum());
         for mut written in each {
             all.accounts.append(&mut written.accounts);
             all.slots.append(&mut written.slots);
@@ -155,11 +180,11 @@ impl<'m> Written<'m> {
         if in_pool() {
             rayon::join(
                 || all.accounts.par_sort_unstable_by_key(|(address, _)| *address),
-                || all.slots.par_sort_unstable_by_key(|(address, slot, _)| (*address, *slot)),
+                || all.slots.par_sort_unstable_by(WrittenSlot::compare),
             );
         } else {
             all.accounts.sort_unstable_by_key(|(address, _)| *address);
-            all.slots.sort_unstable_by_key(|(address, slot, _)| (*address, *slot));
+            all.slots.sort_unstable_by(WrittenSlot::compare);
         }
         all.add_owners_of_slots(memory, parent)?;
         Ok(all)
@@ -195,7 +220,7 @@ impl<'m> Written<'m> {
             let wiped = memory.last_wipe(address).is_some();
             let before = cell.parent(|| parent.storage_ref(address, slot))?;
             if after != (if wiped { U256::ZERO } else { before }) {
-                written.slots.push((address, slot, cell));
+                written.slots.push(WrittenSlot::new(cell));
             }
         }
         Ok(written)
@@ -208,8 +233,12 @@ impl<'m> Written<'m> {
         parent: &P,
     ) -> Result<(), StateError> {
         let mut owners = Vec::new();
-        for owned in self.slots.chunk_by(|a, b| a.0 == b.0) {
-            let owner = owned[0].0;
+        let mut end = 0;
+        for owned in self.slots.chunk_by(|a, b| a.owner == b.owner) {
+            let owner = owned[0].owner;
+            let start = end;
+            end += owned.len();
+            self.owners.push((owner, start..end));
             if self.accounts.binary_search_by_key(&owner, |(address, _)| *address).is_err() {
                 let cell = memory.account(owner, 0);
                 parent_account(cell, parent)?;
@@ -263,21 +292,17 @@ impl<'m> Written<'m> {
 
     fn change(&self, memory: &VersionedMemory, cell: &AccountCell) -> AccountChange {
         let address = cell.key;
-        let from = self.slots.partition_point(|(owner, _, _)| *owner < address);
-        let own = &self.slots[from..];
-        let own = match own.first() {
-            Some((owner, _, _)) if *owner == address => {
-                &own[..own.partition_point(|(owner, _, _)| *owner == address)]
-            }
-            _ => &[],
+        let own = match self.owners.binary_search_by_key(&address, |(owner, _)| *owner) {
+            Ok(place) => &self.slots[self.owners[place].1.clone()],
+            Err(_) => &[],
         };
         let before = cell.known_parent().flatten().map(as_stored);
         let after = cell.last().map_or(before, |(_, after)| after.map(as_stored));
         let was_wiped = memory.last_wipe(address).is_some();
-        let slot = |(_, slot, cell): &(Address, U256, &SlotCell)| {
+        let slot = |WrittenSlot { cell, .. }: &WrittenSlot<'_>| {
             let before =
                 if was_wiped { U256::ZERO } else { cell.known_parent().unwrap_or_default() };
-            (*slot, SlotChange { before, after: memory.last_slot(cell).unwrap_or(before) })
+            (cell.key.1, SlotChange { before, after: memory.last_slot(cell).unwrap_or(before) })
         };
         AccountChange {
             before,

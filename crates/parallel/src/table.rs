@@ -6,7 +6,7 @@
 
 use crate::{
     cell::{Cell, Value},
-    sync::{AtomicU64, Ordering},
+    sync::{AtomicU64, AtomicUsize, Ordering},
 };
 use alloy_primitives::map::DefaultHashBuilder;
 use std::{
@@ -29,7 +29,7 @@ const NONE: u64 = 0;
 pub(crate) struct Table<K, V: Value> {
     buckets: Box<[AtomicU64]>,
     /// One for each worker.
-    arenas: Vec<boxcar::Vec<Link<K, V>>>,
+    arenas: Vec<Arena<K, V>>,
     hasher: DefaultHashBuilder,
 }
 
@@ -45,7 +45,7 @@ impl<K: Copy + Eq + Hash, V: Value> Table<K, V> {
         let buckets = locations.next_power_of_two();
         Self {
             buckets: (0..buckets).map(|_| AtomicU64::new(NONE)).collect(),
-            arenas: (0..workers).map(|_| boxcar::Vec::new()).collect(),
+            arenas: (0..workers).map(|_| Arena::new()).collect(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -59,7 +59,7 @@ impl<K: Copy + Eq + Hash, V: Value> Table<K, V> {
 
     /// Cells made.
     pub(crate) fn len(&self) -> usize {
-        self.arenas.iter().map(boxcar::Vec::count).sum()
+        self.arenas.iter().map(Arena::len).sum()
     }
 
     /// Takes all cells out.
@@ -74,7 +74,7 @@ impl<K: Copy + Eq + Hash, V: Value> Table<K, V> {
 
     fn link(&self, place: u64) -> &Link<K, V> {
         let (arena, index) = ((place >> 32) as usize, (place as u32 - 1) as usize);
-        &self.arenas[arena][index]
+        self.arenas[arena].at(index)
     }
 
     fn bucket(&self, key: &K) -> &AtomicU64 {
@@ -112,14 +112,14 @@ impl<K: Copy + Eq + Hash, V: Value> Table<K, V> {
         let place = (worker as u64) << 32 | (index as u64 + 1);
         loop {
             match bucket.compare_exchange(first, place, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return &arena[index].cell,
+                Ok(_) => return &arena.at(index).cell,
                 Err(now) => {
                     // Somebody was faster; with the same location perhaps. Then ours stays where
                     // it is, in no chain, unwritten.
                     if let Some(cell) = self.search(now, first, key) {
                         return cell;
                     }
-                    arena[index].next.store(now, Ordering::Relaxed);
+                    arena.at(index).next.store(now, Ordering::Relaxed);
                     first = now;
                 }
             }
@@ -128,7 +128,65 @@ impl<K: Copy + Eq + Hash, V: Value> Table<K, V> {
 
     /// The cells that `worker` made.
     pub(crate) fn made_by(&self, worker: usize) -> impl Iterator<Item = &Cell<K, V>> {
-        self.arenas[worker].iter().map(|(_, link)| &link.cell)
+        self.arenas[worker].iter().map(|link| &link.cell)
+    }
+}
+
+/// The links that one worker made, in pieces of one size: in a list whose pieces double, half of the
+/// memory would be room.
+struct Arena<K, V: Value> {
+    pieces: boxcar::Vec<Piece<K, V>>,
+    len: AtomicUsize,
+}
+
+type Piece<K, V> = Box<[OnceLock<Link<K, V>>]>;
+
+/// Links in a piece.
+const PIECE: usize = 256;
+
+impl<K, V: Value> Arena<K, V> {
+    fn new() -> Self {
+        Self { pieces: boxcar::Vec::new(), len: AtomicUsize::new(0) }
+    }
+
+    fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    fn at(&self, index: usize) -> &Link<K, V> {
+        let Some(link) = self.pieces[index / PIECE][index % PIECE].get() else {
+            unreachable!("places are those of links")
+        };
+        link
+    }
+
+    /// Adds a link; only the worker whose arena it is does.
+    fn push(&self, link: Link<K, V>) -> usize {
+        let index = self.len();
+        if index / PIECE == self.pieces.count() {
+            self.pieces.push((0..PIECE).map(|_| OnceLock::new()).collect());
+        }
+        if self.pieces[index / PIECE][index % PIECE].set(link).is_err() {
+            unreachable!("an arena has one worker");
+        }
+        // Others go by the bucket that leads to the link.
+        self.len.store(index + 1, Ordering::Relaxed);
+        index
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Link<K, V>> {
+        (0..self.len()).map(|index| self.at(index))
+    }
+
+    /// Takes all links out.
+    fn clear(&mut self) {
+        let len = self.len();
+        for first in (0..len).step_by(PIECE) {
+            if let Some(piece) = self.pieces.get_mut(first / PIECE) {
+                piece[..PIECE.min(len - first)].fill_with(OnceLock::new);
+            }
+        }
+        self.len = AtomicUsize::new(0);
     }
 }
 
@@ -160,6 +218,7 @@ impl<K: Copy + Eq + Hash, V: Value> RareTable<K, V> {
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
+    use crate::location::{Incarnation, TxIndex};
     use alloy_primitives::U256;
     use std::thread;
 
@@ -178,5 +237,24 @@ mod tests {
         assert!(seen.windows(2).all(|pair| pair[0] == pair[1]));
         assert!((0..2_000).all(|key| table.get(&key).is_some_and(|cell| cell.key == key)));
         assert!(table.get(&2_000).is_none());
+    }
+
+    #[test]
+    fn a_cleared_table_begins_anew() {
+        let mut table = Table::<u32, U256>::new(16, 2);
+        let count = 2 * PIECE as u32 + 1;
+        for round in 0..3 {
+            assert_eq!((table.len(), table.made_by(0).count()), (0, 0));
+            assert!(table.get(&round).is_none());
+            for key in round..round + count {
+                let cell = table.get_or_insert(&key, 0);
+                assert_eq!(cell.last(), None);
+                cell.publish(TxIndex(key), Incarnation(0), U256::from(key), TxIndex(0));
+            }
+            let keys = table.made_by(0).map(|cell| cell.key);
+            assert!(keys.eq(round..round + count));
+            assert_eq!(table.len(), count as usize);
+            table.clear();
+        }
     }
 }

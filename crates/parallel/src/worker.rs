@@ -37,8 +37,7 @@ pub(crate) struct WorkerState<'w, 'm, P> {
     view: Option<View<'w, 'm, Committed>>,
     reads: Vec<Read<'m>>,
     writes: Vec<Write<'m>>,
-    /// Copies of code that this worker alone counts references to.
-    code: B256Map<Bytecode>,
+    code: B256Map<WorkerCode>,
     /// Reads of this run.
     looks: u32,
     /// JUMPDESTs passed.
@@ -50,6 +49,14 @@ impl<P> fmt::Debug for WorkerState<'_, '_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerState").field("reads", &self.reads).finish_non_exhaustive()
     }
+}
+
+/// Code that a worker has met.
+enum WorkerCode {
+    /// Once, as all have it.
+    Shared(Bytecode),
+    /// Again, in a copy that this worker alone counts references to.
+    Own(Bytecode),
 }
 
 /// How a worker finds an account again.
@@ -259,18 +266,22 @@ impl<P: ParentState> Database for WorkerState<'_, '_, P> {
     }
 
     fn code_by_hash(&mut self, code_hash: B256) -> Result<Bytecode, DbInterrupt> {
-        if let Some(code) = self.code.get(&code_hash) {
-            return Ok(code.clone());
-        }
         if code_hash == STORAGE_ONLY_CODE_HASH {
             return Ok(empty_code());
+        }
+        if let Some(known) = self.code.get_mut(&code_hash) {
+            // A copy has a jump table of its own: too much for code that runs once in a block.
+            if let WorkerCode::Shared(code) = known {
+                *known = WorkerCode::Own(own_copy(code));
+            }
+            let (WorkerCode::Shared(code) | WorkerCode::Own(code)) = known;
+            return Ok(code.clone());
         }
         let code = match self.block.deployed(&code_hash) {
             Some(code) => code,
             None => self.block.parent.code_by_hash_ref(code_hash).map_err(DbInterrupt::Failed)?,
         };
-        let code = own_copy(&code);
-        self.code.insert(code_hash, code.clone());
+        self.code.insert(code_hash, WorkerCode::Shared(code.clone()));
         Ok(code)
     }
 
