@@ -103,7 +103,7 @@ mod delayed {
 
     macro_rules! atomic {
         ($name:ident, $value:ty) => {
-            #[derive(Debug)]
+            #[derive(Debug, Default)]
             pub(crate) struct $name(atomic::$name);
 
             impl $name {
