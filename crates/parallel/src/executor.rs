@@ -101,7 +101,7 @@ impl StageClock {
     }
 }
 
-/// Locations up to which a block's memory is kept for the next one: some 300 MB.
+/// Locations up to which a block's memory is kept for the next one: some 200 MB.
 const LOCATIONS_KEPT_MAX: usize = 1 << 20;
 
 impl ParallelExecutor {
