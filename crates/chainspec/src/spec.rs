@@ -104,6 +104,11 @@ impl ChainSpec {
         &self.genesis.config
     }
 
+    /// When the chain begins, in seconds since 1970.
+    pub const fn genesis_timestamp(&self) -> u64 {
+        self.genesis.timestamp
+    }
+
     /// The accounts that exist at genesis.
     ///
     /// # Errors

@@ -48,7 +48,13 @@ fn genesis_time(context: &Context) -> Result<u64, Failure> {
         return Ok(0);
     }
     let genesis = context.chain.header_by_number(0)?;
-    Ok(genesis.ok_or_else(|| Failure::server("header not found"))?.timestamp)
+    // A chain that was loaded may begin later; its rules are this node's, and so is their genesis then. Its head may be
+    // older than that, and has the first rules all the same.
+    let of_the_rules = || {
+        let head = context.chain.head().header.timestamp;
+        context.chain.spec().genesis_timestamp().min(head)
+    };
+    Ok(genesis.map_or_else(of_the_rules, |genesis| genesis.timestamp))
 }
 
 fn fork_config(context: &Context, time: u64) -> Result<EthForkConfig, Failure> {

@@ -132,7 +132,10 @@ pub(crate) fn write_block(
     pieces::write(&mut tables.bodies, number, &body)?;
     pieces::write(&mut tables.receipts, number, &encode_receipts(batch.receipts))?;
     lookup::add_block(tables, number, batch.transactions.iter().map(|tx| tx.tx_hash()))?;
-    log_index::add_block(tables, number, batch.receipts)
+    let start = Instant::now();
+    log_index::add_block(tables, number, batch.receipts)?;
+    metrics::histogram!("heddle_store_log_index_seconds").record(start.elapsed());
+    Ok(())
 }
 
 fn write_history(

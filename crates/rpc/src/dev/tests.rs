@@ -151,6 +151,20 @@ async fn a_block_of_others_does_not_start_from_what_was_altered_here() {
 }
 
 #[tokio::test]
+async fn a_loaded_chain_without_block_zero_has_the_configuration_of_its_rules() {
+    let context = dev_context(RpcLimits::default());
+    let expected = crate::capabilities::config(&context).unwrap();
+    context.miner.mine(3, None, None).await.unwrap();
+    let mut dump = Vec::new();
+    heddle_dump::write_json(&context.chain, &mut dump).unwrap();
+    let mut dump: serde_json::Value = serde_json::from_slice(&dump).unwrap();
+    dump["blocks"].as_array_mut().unwrap().drain(..2);
+    dump::load(context.clone(), dump.to_string().into_bytes().into()).await.unwrap();
+    assert_eq!(context.chain.header_by_number(0).unwrap(), None);
+    assert_eq!(crate::capabilities::config(&context).unwrap(), expected);
+}
+
+#[tokio::test]
 async fn a_dump_makes_another_node_the_same_with_what_is_altered_and_reset_takes_it_away() {
     let context = dev_context(RpcLimits::default());
     let code = bytes!("5f545f5260205ff3");
