@@ -49,7 +49,7 @@ function commandLine(port, { kind = NODE_KIND, blockTime, mining = true, datadir
   ];
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();
