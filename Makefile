@@ -43,7 +43,7 @@ endurance: clients ## Sends 200,000 random requests to a release build, with 100
 
 fuzz: ## Sends random parameters to every method for so many minutes: make fuzz [MINUTES=30]
 	@end=$$(( $$(date +%s) + 60 * $(or $(MINUTES),30) )); seed=$$(date +%s); while [ $$(date +%s) -lt $$end ]; do \
-	  HEDDLE_FUZZ_SEED=$$((seed += 10)) $(CARGO) test --locked -p heddle-rpc --test fuzz -- --nocapture | grep requests: || exit 1; done
+	  HEDDLE_FUZZ_REQUESTS=200000 HEDDLE_FUZZ_SEED=$$((seed += 10)) $(CARGO) test --locked -p heddle-rpc --test fuzz -- --nocapture | grep requests: || exit 1; done
 
 faults: clients ## Kills a node a hundred times under load, takes its power and damages its file thousands of times: make faults [ROUNDS=N]
 	HEDDLE_POWER_LOSS_CASES=5000 $(CARGO) test --locked -p heddle-store --lib power_loss
