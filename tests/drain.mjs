@@ -11,9 +11,8 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { freePort, HEDDLE_BIN, startNode } from "./lib/node.mjs";
+import { freePort, HEDDLE_BIN, startNode, until } from "./lib/node.mjs";
 import { repository } from "./lib/places.mjs";
 
 const { values } = parseArgs({
@@ -23,6 +22,8 @@ const { values } = parseArgs({
     "gas-limit": { type: "string", default: "210000000" },
   },
 });
+
+const WAIT_MS_MAX = 300_000;
 
 /** Sums of all histograms of seconds, by name. */
 async function stages(port) {
@@ -35,15 +36,12 @@ async function startLoad(url) {
   const { workload, txs } = values;
   const command = `${HEDDLE_BIN} load --rpc ${url} --workload ${workload} --txs ${txs} --pending ${txs}`;
   const child = spawn("script", ["-qfc", command, "/dev/null"], { cwd: repository, stdio: ["ignore", "pipe", "inherit"], detached: true });
-  let ended = false;
   await new Promise((resolve, reject) => {
     child.stdout.on("data", (text) => String(text).includes(" in blocks") && resolve());
-    child.once("close", () => (ended ? resolve() : reject(new Error(`${command} ended too early`))));
+    // Once it is under way, this changes nothing.
+    child.once("close", () => reject(new Error(`${command} ended too early`)));
   });
-  return () => {
-    ended = true;
-    process.kill(-child.pid);
-  };
+  return () => process.kill(-child.pid);
 }
 
 const datadir = mkdtempSync(join(tmpdir(), "heddle-drain-"));
@@ -55,17 +53,17 @@ try {
   const head = async () => Number(await node.rpc("eth_blockNumber"));
   const stopLoad = await startLoad(node.url);
   await node.rpc("evm_setAutomine", false);
-  let count = await waiting();
-  for (;;) {
-    await sleep(1500);
-    const now = await waiting();
-    if (now === count) break;
-    count = now;
-  }
+  let count = 0;
+  const isFull = async () => {
+    const former = count;
+    count = await waiting();
+    return count > 0 && count === former;
+  };
+  await until(isFull, "the pool to be full", WAIT_MS_MAX, 1500);
   const [before, first] = [await stages(metricsPort), await head()];
   const started = performance.now();
   await node.rpc("evm_setAutomine", true);
-  while ((await waiting()) > 0) await sleep(10);
+  await until(async () => (await waiting()) === 0, "the pool to be empty", WAIT_MS_MAX, 10);
   const seconds = (performance.now() - started) / 1000;
   const after = await stages(metricsPort);
   const blocks = (await head()) - first;
