@@ -7,11 +7,12 @@ use crate::{
 };
 use alloy_primitives::{Address, B256, U256};
 use heddle_chain::{
-    ChainBlock, ChainError, ImportError, ImportStatus, Imported, NewChain, ProducedBlock, State,
+    Alterations, ChainBlock, ChainError, ImportError, ImportStatus, Imported, NewChain,
+    ProducedBlock, State,
 };
 use heddle_evm::{
-    AccountState, Block, BlockState, RecoveredTransaction, SkippedTransaction, StateChanges,
-    StateError, TransactionError, account_state, as_stored,
+    AccountState, Block, BlockState, RecoveredTransaction, SkippedTransaction, StateError,
+    TransactionError, account_state, as_stored,
 };
 use heddle_pool::PooledTx;
 use heddle_remote::Fork;
@@ -108,7 +109,7 @@ struct Snapshot {
     number: u64,
     hash: B256,
     clock_offset_s: i128,
-    altered: Option<Arc<StateChanges>>,
+    altered: Alterations,
 }
 
 #[derive(Debug)]

@@ -1,14 +1,13 @@
 //! The chain as everybody reads it.
 
 use crate::{
-    BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State, kept_trie::KeptTrie,
-    rules::BlockRules,
+    Alterations, BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State,
+    kept_trie::KeptTrie, rules::BlockRules,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
 use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
-use heddle_evm::StateChanges;
 use heddle_parallel::ParallelExecutor;
 use heddle_remote::RemoteState;
 use heddle_store::{BlockBatch, Prunable, StateView, Store};
@@ -44,21 +43,14 @@ pub(crate) struct Head {
     /// As the block left it.
     pub(crate) base: State,
     /// What was altered since.
-    pub(crate) altered: Option<Arc<StateChanges>>,
+    pub(crate) altered: Alterations,
     /// Both together: what everybody sees.
     pub(crate) state: State,
 }
 
 impl Head {
-    pub(crate) fn new(
-        block: Arc<ChainBlock>,
-        base: State,
-        altered: Option<Arc<StateChanges>>,
-    ) -> Self {
-        let state = match &altered {
-            Some(changes) => base.with_changes(changes.clone()),
-            None => base.clone(),
-        };
+    pub(crate) fn new(block: Arc<ChainBlock>, base: State, altered: Alterations) -> Self {
+        let state = altered.over(&base);
         Self { block, base, altered, state }
     }
 }
@@ -131,7 +123,7 @@ impl Chain {
         let number = state.view().number();
         let block = Self::load_block(store, number)?.ok_or(ChainError::UnknownBlock(number))?;
         // What was altered after the block counts again after a restart.
-        let altered = store.alterations(number.saturating_add(1))?.map(Arc::new);
+        let altered = Alterations::stored(store.alterations(number.saturating_add(1))?);
         Ok(Head::new(Arc::new(block), state, altered))
     }
 
@@ -373,7 +365,10 @@ impl Chain {
         let state = self.state_over(self.store.latest()?)?;
         let former = {
             let mut head = self.head.write();
-            std::mem::replace(&mut *head, Arc::new(Head::new(block.clone(), state, None)))
+            std::mem::replace(
+                &mut *head,
+                Arc::new(Head::new(block.clone(), state, Alterations::default())),
+            )
         };
         self.blocks.lock().put(former.block.number(), former.block.clone());
         // Nobody listening is fine.

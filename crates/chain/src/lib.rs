@@ -38,6 +38,7 @@ mod validate;
 mod verify;
 mod witness;
 
+pub use alter::Alterations;
 pub use block::ChainBlock;
 pub use chain::{Chain, ChainEvent};
 pub use error::ChainError;

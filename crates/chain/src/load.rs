@@ -5,7 +5,7 @@
 //!
 //! And turning to a block of another node: then the state stays there.
 
-use crate::{Chain, ChainBlock, ChainError, GenesisBlock, chain::ChainEvent};
+use crate::{Alterations, Chain, ChainBlock, ChainError, GenesisBlock, chain::ChainEvent};
 use alloy_consensus::Sealed;
 use alloy_primitives::{Address, Bytes, U256};
 use heddle_evm::{AccountChange, AccountState, RecoveredTransaction, StateChanges, Transaction};
@@ -119,7 +119,7 @@ impl Chain {
         // The state of a dump whose only block is this genesis block need not be that of genesis.
         if !self.store.is_loaded() {
             self.unwind_to(0)?;
-            return self.restore_altered(None);
+            return self.restore_altered(Alterations::default());
         }
         self.load(&GenesisBlock::new(&self.spec)?.into_chain())
     }
@@ -134,7 +134,7 @@ impl Chain {
         mut visit: impl FnMut(StoredAccount, Bytes) -> Result<(), E>,
     ) -> Result<Arc<ChainBlock>, E> {
         let head = self.head_and_state();
-        let altered = head.altered.as_deref();
+        let altered = head.altered.together();
         let mut left: BTreeMap<_, _> =
             altered.iter().flat_map(|altered| altered.accounts.iter()).collect();
         let mut give = |account: StoredAccount| {

@@ -1,6 +1,6 @@
 //! New blocks on the head: execute, seal, commit.
 
-use crate::{BlockStages, Chain, ChainBlock, ChainError, State, Tip, stages::timed};
+use crate::{Alterations, BlockStages, Chain, ChainBlock, ChainError, State, Tip, stages::timed};
 use alloy_consensus::{
     Header, Sealed,
     proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
@@ -44,7 +44,7 @@ struct Ground<'a, R> {
     /// The same without what was altered since the block.
     base: &'a State,
     /// What was altered.
-    altered: Option<Arc<StateChanges>>,
+    altered: Alterations,
     /// Of its trie; a fork's state has none.
     nodes: Option<R>,
     /// Whether the tries after the block are kept for the one that is made on it, in all likelihood.
@@ -127,7 +127,7 @@ impl Chain {
             block: tip.block(),
             state,
             base: state,
-            altered: None,
+            altered: Alterations::default(),
             nodes,
             keeps_trie: true,
         };
@@ -164,8 +164,14 @@ impl Chain {
         let block = self.block_by_number(parent)?.ok_or(ChainError::UnknownBlock(parent))?;
         let scratch = self.scratch_at(parent)?;
         let (state, nodes) = (scratch.state(), scratch.nodes());
-        let ground =
-            Ground { block: &block, state, base: state, altered: None, nodes, keeps_trie: false };
+        let ground = Ground {
+            block: &block,
+            state,
+            base: state,
+            altered: Alterations::default(),
+            nodes,
+            keeps_trie: false,
+        };
         self.produce_on(ground, attributes, offered, invalid)
     }
 
@@ -199,9 +205,9 @@ impl Chain {
         let executed = executed?;
         let mut stages = BlockStages::executed(&executed.profile, time);
         let mut output = executed.output;
-        if let Some(altered) = &altered {
+        if let Some(altered) = altered.together() {
             // The stored state knows nothing of it yet.
-            output.changes = (**altered).clone().then(output.changes);
+            output.changes = altered.then(output.changes);
         }
         let transactions = without_skipped(offered, &output.skipped);
         if nodes.is_none() {

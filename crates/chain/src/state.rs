@@ -11,7 +11,7 @@ use revm::{
     DatabaseRef,
     state::{AccountInfo, Bytecode},
 };
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 /// Code by hash, analysed once. Shared by every view of the state, since code never changes.
 #[derive(Debug, Default)]
@@ -160,9 +160,15 @@ impl State {
 
     /// Whether an account without nonce and code has storage all the same.
     fn has_only_storage(&self, address: Address) -> Result<bool, StateError> {
+        // What a later change cleared an earlier one may have set.
+        let mut cleared = BTreeSet::new();
         for change in self.changes_of(address) {
-            if change.storage.values().any(|slot| !slot.after.is_zero()) {
-                return Ok(true);
+            for (slot, value) in change.storage.iter() {
+                if value.after.is_zero() {
+                    cleared.insert(*slot);
+                } else if !cleared.contains(slot) {
+                    return Ok(true);
+                }
             }
             if change.wiped || change.after.is_none() {
                 return Ok(false);

@@ -180,6 +180,6 @@ pub(crate) fn commit(store: &Store, blocks: &[ExecutedBlock]) -> Result<(), Stor
         })
         .collect();
     // What was altered here by hand these blocks did not start from.
-    store.put_alterations(None)?;
+    store.put_alterations::<StateChanges>(0, &[])?;
     store.commit_blocks(&batches)
 }

@@ -1,59 +1,90 @@
 //! What was altered by hand in the state of a block before the next one, kept with that next one's
 //! number: running it again has to start from there.
+//!
+//! It is kept in pieces, each of which changes what the ones before it left, so that a small alteration after many others
+//! writes little.
 
 use crate::change_set::{Reader, push_short, push_varint};
 use crate::codec::{decode_account, encode_account, encode_word};
 use crate::error::unless_damaged;
-use crate::schema::WriteTables;
+use crate::schema::{WHOLE_ALTERATIONS, WriteTables};
 use crate::{Store, StoreError};
 use alloy_primitives::{Address, Bytes, keccak256};
 use heddle_trie::{AccountChange, AccountState, SlotChange, SortedMap, StateChanges};
+use redb::{ReadableTable, WriteTransaction};
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-const TABLE: &str = "alterations";
+const TABLE: &str = "alteration_pieces";
+
+/// The keys of the pieces of these blocks.
+fn keys(numbers: RangeInclusive<u64>) -> RangeInclusive<(u64, u32)> {
+    (*numbers.start(), 0)..=(*numbers.end(), u32::MAX)
+}
 
 impl Store {
-    /// What was altered in the state before block `number` was made on it, `None` if nothing was.
+    /// What was altered in the state before block `number` was made on it, oldest piece first; none if nothing was.
     ///
     /// # Errors
     /// When the database fails or holds a value that does not decode.
-    pub fn alterations(&self, number: u64) -> Result<Option<StateChanges>, StoreError> {
-        unless_damaged(|| match self.snapshot().tables.alterations.get(number)? {
-            None => Ok(None),
-            Some(changes) => decode(changes.value()).map(Some),
+    pub fn alterations(&self, number: u64) -> Result<Vec<StateChanges>, StoreError> {
+        unless_damaged(|| {
+            let snapshot = self.snapshot();
+            let pieces = snapshot.tables.alterations.range(keys(number..=number))?;
+            pieces.map(|piece| decode(piece?.1.value())).collect()
         })
     }
 
-    /// Writes down what is altered in the state of the head, in place of what was written before.
+    /// Writes down what is altered in the state of the head: the first `kept` pieces stay as they were written, these
+    /// take the place of the others.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn put_alterations(&self, changes: Option<&StateChanges>) -> Result<(), StoreError> {
+    pub fn put_alterations<C: Borrow<StateChanges>>(
+        &self,
+        kept: usize,
+        pieces: &[C],
+    ) -> Result<(), StoreError> {
         let writer = self.write_lock()?;
         let next = self.snapshot().head()?.number.saturating_add(1);
-        if changes.is_none() && self.snapshot().tables.alterations.get(next)?.is_none() {
+        let place = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let replaced = (next, place(kept))..=(next, u32::MAX);
+        if pieces.is_empty()
+            && self.snapshot().tables.alterations.range(replaced.clone())?.next().is_none()
+        {
             return Ok(());
         }
         self.write(&writer, |tables| {
-            match changes {
-                Some(changes) => {
-                    tables.alterations.insert(next, encode(changes).as_slice())?;
-                }
-                None => {
-                    tables.alterations.remove(next)?;
-                }
+            tables.alterations.retain_in(replaced, |_, _| false)?;
+            for (index, piece) in pieces.iter().enumerate() {
+                let key = (next, place(kept + index));
+                tables.alterations.insert(key, encode(piece.borrow()).as_slice())?;
             }
             Ok(())
         })
     }
 }
 
-/// Forgets what was altered after block `head`.
-pub(crate) fn remove_alterations_after(
+/// Forgets what was altered before these blocks were made.
+pub(crate) fn remove_alterations(
     tables: &mut WriteTables<'_>,
-    head: u64,
+    numbers: RangeInclusive<u64>,
 ) -> Result<(), StoreError> {
-    tables.alterations.retain_in(head.saturating_add(1).., |_, _| false)?;
+    tables.alterations.retain_in(keys(numbers), |_, _| false)?;
+    Ok(())
+}
+
+/// Each block's alterations of a database of version 3 become a piece.
+pub(crate) fn split_whole(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    {
+        let mut tables = WriteTables::open(transaction)?;
+        for entry in transaction.open_table(WHOLE_ALTERATIONS)?.iter()? {
+            let (number, changes) = entry?;
+            tables.alterations.insert((number.value(), 0), changes.value())?;
+        }
+    }
+    transaction.delete_table(WHOLE_ALTERATIONS)?;
     Ok(())
 }
 

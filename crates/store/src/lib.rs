@@ -37,7 +37,7 @@
 //! | `storage_history` | address, slot, last number | the blocks that changed the slot |
 //! | `recent_logs` | number | fingerprints of the addresses and topics of its logs, of the newest blocks |
 //! | `log_chunks` | last block, fingerprint, page | the same of older blocks, by fingerprint; see `log_index.rs` |
-//! | `alterations` | number | what was altered by hand in the state before that block was made |
+//! | `alteration_pieces` | number, place | what was altered by hand in the state before that block was made, one piece after the other |
 //! | `side_blocks` | hash | header and body of a block that is not in the chain |
 //!
 //! The state after block *n* is read by two short look-ups: the history says which block above *n* is the first that

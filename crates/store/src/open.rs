@@ -53,7 +53,8 @@ impl Store {
         }
         let room = Room::of(&file);
         let database = open_file(path, &file, config, room.clone())?;
-        check_identity(path, &file, &database, identity)?;
+        let version = check_identity(path, &file, &database, identity)?;
+        upgrade(&database, version).map_err(|error| error.at(&file))?;
         crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
         Self::over(database, file, *identity, config, room, Some(lock))
     }
@@ -219,13 +220,28 @@ struct FoundIdentity {
     genesis: Option<B256>,
 }
 
-/// Refuses a database that is another chain's, or that this build cannot read.
+/// Makes a database of an older version one of this.
+fn upgrade(database: &Database, version: u32) -> Result<(), StoreError> {
+    if version == SCHEMA_VERSION {
+        return Ok(());
+    }
+    tracing::info!(from = version, to = SCHEMA_VERSION, "the database takes this build's layout");
+    let transaction = database.begin_write()?;
+    crate::alterations::split_whole(&transaction)?;
+    transaction
+        .open_table(META)?
+        .insert(meta::SCHEMA_VERSION, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Refuses a database that is another chain's, or that this build cannot read. Gives its version.
 fn check_identity(
     path: &Path,
     file: &Path,
     database: &Database,
     expected: &ChainIdentity,
-) -> Result<(), StoreError> {
+) -> Result<u32, StoreError> {
     let read = || -> Result<FoundIdentity, StoreError> {
         let table = match database.begin_read()?.open_table(META) {
             Ok(table) => table,
@@ -267,5 +283,5 @@ fn check_identity(
             expected: expected.genesis_hash,
         });
     }
-    Ok(())
+    Ok(version)
 }

@@ -1,6 +1,6 @@
 //! Going back: unwinding blocks, and proofs of older states.
 
-use crate::alterations::remove_alterations_after;
+use crate::alterations::remove_alterations;
 use crate::base::forget_wiped_after;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::codec::{BodyRecord, HeaderRecord};
@@ -106,7 +106,7 @@ impl Store {
                     remove_history(tables, *number, step)?;
                     removed.push(remove_block(tables, *number)?);
                 }
-                remove_alterations_after(tables, target)?;
+                remove_alterations(tables, target.saturating_add(1)..=u64::MAX)?;
                 prune::lower(tables, target)?;
                 lower_tags(tables, target)
             })

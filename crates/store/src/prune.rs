@@ -4,6 +4,7 @@
 //! same write as a new block is committed, a few blocks at a time, so that it is as atomic as the block; the first blocks
 //! that are kept are an entry in `meta`, and whoever asks for earlier ones is told so ([`StoreError::Pruned`]).
 
+use crate::alterations::remove_alterations;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::schema::{ReadTables, WriteTables, account_history_key, meta, storage_history_key};
 use crate::{Store, StoreError, changed_at, log_index, lookup, pieces};
@@ -209,7 +210,7 @@ fn forget(tables: &mut WriteTables<'_>, kept: Kept, next: Kept) -> Result<(), St
     for number in kept.state..next.state {
         // The state before a block is what its change set leads back to, so that the next block's is the first to stay.
         forget_changes(tables, number + 1, next.state)?;
-        tables.alterations.remove(number + 1)?;
+        remove_alterations(tables, number + 1..=number + 1)?;
     }
     for number in kept.receipts..next.receipts {
         pieces::remove(&mut tables.receipts, number)?;

@@ -8,7 +8,7 @@ use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, Write
 
 /// The version of the layout that this build reads and writes. Any change to a table's name, key
 /// or value makes it a new one.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The oldest version that this build reads.
 pub(crate) const SCHEMA_OLDEST: u32 = 3;
@@ -36,7 +36,10 @@ const STORAGE_HISTORY: TableDefinition<'_, Key<60>, Bytes> =
     TableDefinition::new("storage_history");
 const RECENT_LOGS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("recent_logs");
 const LOG_CHUNKS: TableDefinition<'_, (u64, u64, u32), Bytes> = TableDefinition::new("log_chunks");
-const ALTERATIONS: TableDefinition<'_, u64, Bytes> = TableDefinition::new("alterations");
+const ALTERATIONS: TableDefinition<'_, PieceKey, Bytes> = TableDefinition::new("alteration_pieces");
+/// What version 3 had in place of [`ALTERATIONS`]: all of a block's in one value.
+pub(crate) const WHOLE_ALTERATIONS: TableDefinition<'_, u64, Bytes> =
+    TableDefinition::new("alterations");
 const SIDE_BLOCKS: TableDefinition<'_, Key<32>, Bytes> = TableDefinition::new("side_blocks");
 
 type Writable<'t, K, V> = Table<'t, K, V>;
@@ -104,7 +107,7 @@ tables! {
     storage_history: STORAGE_HISTORY<Key<60>, Bytes>,
     recent_logs: RECENT_LOGS<u64, Bytes>,
     log_chunks: LOG_CHUNKS<(u64, u64, u32), Bytes>,
-    alterations: ALTERATIONS<u64, Bytes>,
+    alterations: ALTERATIONS<PieceKey, Bytes>,
     side_blocks: SIDE_BLOCKS<Key<32>, Bytes>,
 }
 

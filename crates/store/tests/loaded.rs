@@ -139,22 +139,22 @@ fn alterations_are_kept_for_the_block_that_starts_from_them_and_go_with_the_bloc
     store.commit_genesis(&chain.blocks[0].batch()).expect("an empty store takes its genesis");
     let altered = |seed: u64| support::changes(&chain.states[seed as usize], &steps(99 + seed));
     for number in 0..3 {
-        store.put_alterations(Some(&altered(number))).expect("writable");
-        if number > 0 {
-            store.put_alterations(None).expect("writable");
-            assert_eq!(store.alterations(number + 1).expect("readable"), None);
-            store.put_alterations(Some(&altered(number))).expect("writable");
-        }
+        // Three pieces, then only the first of them, then that and another one.
+        store.put_alterations(0, &[altered(number), altered(2), altered(0)]).expect("writable");
+        store.put_alterations::<StateChanges>(1, &[]).expect("writable");
+        assert_eq!(store.alterations(number + 1).expect("readable"), [altered(number)]);
+        store.put_alterations(1, &[altered(1)]).expect("writable");
         drop(store);
         store = Store::open(directory.path(), &identity).expect("opened again");
         let block = &chain.blocks[number as usize + 1];
         store.commit_block(&block.batch()).expect("it extends the head");
     }
     for number in 0..3 {
-        assert_eq!(store.alterations(number + 1).expect("readable"), Some(altered(number)));
+        assert_eq!(store.alterations(number + 1).expect("readable"), [altered(number), altered(1)]);
     }
     store.unwind_to(1).expect("a block of the chain");
-    assert_eq!(store.alterations(1).expect("readable"), Some(altered(0)));
-    assert_eq!(store.alterations(2).expect("readable"), None);
-    assert_eq!(store.alterations(3).expect("readable"), None);
+    store.put_alterations::<StateChanges>(0, &[]).expect("there are none");
+    assert_eq!(store.alterations(1).expect("readable"), [altered(0), altered(1)]);
+    assert_eq!(store.alterations(2).expect("readable"), []);
+    assert_eq!(store.alterations(3).expect("readable"), []);
 }

@@ -5,7 +5,7 @@ mod support;
 use heddle_store::{
     ChainIdentity, DATABASE_FILE, DurabilityPolicy, SCHEMA_VERSION, Store, StoreConfig, StoreError,
 };
-use redb::{Database, TableDefinition, TableHandle};
+use redb::{Database, ReadableTable, TableDefinition, TableHandle};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -249,12 +249,43 @@ fn newer_and_older_schema_versions_are_told_apart() {
     let error = Store::open(directory.path(), &chain.identity()).expect_err("newer");
     assert!(matches!(error, StoreError::SchemaTooNew { found, .. } if found == SCHEMA_VERSION + 1));
     assert!(error.to_string().contains("upgrade heddle"), "{error}");
-    set_version(SCHEMA_VERSION - 1);
+    set_version(2);
     let error = Store::open(directory.path(), &chain.identity()).expect_err("older");
     assert!(matches!(error, StoreError::SchemaTooOld { .. }), "{error:?}");
     assert!(error.to_string().contains("heddle export"), "{error}");
     set_version(SCHEMA_VERSION);
     check(&Store::open(directory.path(), &chain.identity()).expect("unharmed"), &chain);
+}
+
+#[test]
+fn a_database_of_the_version_before_is_taken_over_with_what_was_altered_in_it() {
+    const PIECES: TableDefinition<'_, (u64, u32), &[u8]> =
+        TableDefinition::new("alteration_pieces");
+    const WHOLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("alterations");
+    let (directory, chain) = closed_store();
+    let altered = support::changes(chain.states.last().expect("genesis at least"), &steps(77));
+    let store = Store::open(directory.path(), &chain.identity()).expect("opened");
+    let next = store.head().expect("there").number + 1;
+    store.put_alterations(0, &[altered.clone()]).expect("writable");
+    drop(store);
+    let database = Database::open(directory.path().join(DATABASE_FILE)).expect("opened");
+    let transaction = database.begin_write().expect("writable");
+    {
+        let pieces = transaction.open_table(PIECES).expect("there");
+        let bytes = pieces.get((next, 0)).expect("readable").expect("there").value().to_vec();
+        let mut whole = transaction.open_table(WHOLE).expect("a new table");
+        whole.insert(next, bytes.as_slice()).expect("writable");
+        let mut meta = transaction.open_table(META).expect("there");
+        meta.insert("schema_version", 3u32.to_be_bytes().as_slice()).expect("writable");
+    }
+    transaction.delete_table(PIECES).expect("writable");
+    transaction.commit().expect("committed");
+    drop(database);
+    for _ in 0..2 {
+        let store = Store::open(directory.path(), &chain.identity()).expect("taken over");
+        assert_eq!(store.alterations(next).expect("readable"), [altered.clone()]);
+        check(&store, &chain);
+    }
 }
 
 #[test]
