@@ -79,9 +79,9 @@ impl Clock {
         Ok(moved)
     }
 
-    /// A block with this timestamp was made.
+    /// A block with this timestamp was made. One that was set since the block was begun is for the next one.
     pub(crate) fn used(&mut self, timestamp: u64) {
-        if self.next.take().is_some() {
+        if self.next.take_if(|next| *next <= timestamp).is_some() {
             self.offset_s = i128::from(timestamp) - (self.system_s)();
         }
     }

@@ -49,6 +49,23 @@ pub(crate) struct NextBlock {
     pub(crate) prev_randao: Option<B256>,
 }
 
+impl NextBlock {
+    /// Takes out what `block` has.
+    fn take_used_by(&mut self, block: &ChainBlock) -> Self {
+        let has_base_fee = |fee: &mut u64| block.header.base_fee_per_gas == Some(*fee);
+        Self {
+            base_fee: self.base_fee.take_if(has_base_fee),
+            prev_randao: self.prev_randao.take_if(|value| block.header.mix_hash == *value),
+        }
+    }
+
+    /// Puts that back where nothing was set since.
+    fn put_back(&mut self, used: Self) {
+        self.base_fee = self.base_fee.or(used.base_fee);
+        self.prev_randao = self.prev_randao.or(used.prev_randao);
+    }
+}
+
 /// A pending block and what it was made of.
 #[derive(Debug)]
 pub(crate) struct PendingCache {
@@ -155,9 +172,9 @@ impl Shared {
     }
 
     /// Uses up what was set for the next block. To be done before anybody can see it: what is set from then on is for
-    /// the one after it.
+    /// the one after it, and so is what was set while it was being made.
     pub(crate) fn claim(&self, block: &ChainBlock) -> Claimed {
-        let next = std::mem::take(&mut *self.next.lock());
+        let next = self.next.lock().take_used_by(block);
         let mut clock = self.clock.lock();
         let before = clock.clone();
         clock.used(block.header.timestamp);
@@ -166,7 +183,7 @@ impl Shared {
 
     /// The block did not get onto the chain.
     pub(crate) fn give_back(&self, claimed: Claimed) {
-        *self.next.lock() = claimed.next;
+        self.next.lock().put_back(claimed.next);
         *self.clock.lock() = claimed.clock;
     }
 
@@ -211,5 +228,35 @@ impl Shared {
         self.submissions.fetch_add(1, Ordering::Release);
         reread
             .map_err(|error| MineError::Chain(ChainError::from(StateError::new(error.to_string()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_consensus::{Header, Sealed};
+    use alloy_primitives::U256;
+
+    fn block(base_fee: u64, prev_randao: B256) -> ChainBlock {
+        let header =
+            Header { base_fee_per_gas: Some(base_fee), mix_hash: prev_randao, ..Header::default() };
+        let header = Sealed::new(header);
+        ChainBlock::new(header, Vec::new(), Vec::new(), None, Vec::new(), U256::ZERO)
+    }
+
+    #[test]
+    fn a_block_uses_up_what_it_was_made_with_and_not_what_was_set_meanwhile() {
+        let (fee, randao) = (Some(7), Some(B256::repeat_byte(1)));
+        let mut next = NextBlock { base_fee: fee, prev_randao: randao };
+        let used = next.take_used_by(&block(7, B256::ZERO));
+        assert_eq!((used.base_fee, used.prev_randao), (fee, None));
+        assert_eq!((next.base_fee, next.prev_randao), (None, randao));
+
+        next.base_fee = Some(8);
+        next.put_back(used);
+        assert_eq!(next.base_fee, Some(8), "what was set since goes first");
+        next.base_fee = None;
+        next.put_back(used);
+        assert_eq!((next.base_fee, next.prev_randao), (fee, randao));
     }
 }
