@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { encodeRlp, Interface, keccak256, toBeHex, Wallet } from "ethers";
 import { accounts } from "./lib/accounts.mjs";
-import { provenValue } from "./lib/merkle.mjs";
+import { isProof, provenValue, quantity } from "./lib/merkle.mjs";
 import { nodeForThisFile, onAnvil } from "./lib/node.mjs";
 import { contract } from "./lib/places.mjs";
 import { hex, sendAndWait } from "./lib/transactions.mjs";
@@ -48,7 +48,6 @@ test("balances, nonces, storage and calls are readable at every block, by number
 });
 
 test("a block's hash is the hash of its header's fields", async () => {
-  const quantity = (value) => (BigInt(value) === 0n ? "0x" : toBeHex(BigInt(value)));
   for (const number of ["0x0", "0x1", recorded.at(-1).number]) {
     const block = await node.rpc("eth_getBlockByNumber", number, false);
     const fields = [
@@ -166,14 +165,10 @@ test("eth_getProof proves accounts and slots, there or absent, against the block
     const { stateRoot } = await node.rpc("eth_getBlockByNumber", number, false);
     const [supplySlot, missingSlot] = [toBeHex(0, 32), toBeHex(99, 32)];
     const proof = await node.rpc("eth_getProof", tokenAddress, [supplySlot, missingSlot], number);
-    const quantity = (value) => (BigInt(value) === 0n ? "0x" : toBeHex(BigInt(value)));
-    const account = encodeRlp([quantity(proof.nonce), quantity(proof.balance), proof.storageHash, proof.codeHash]);
-    assert.equal(provenValue(stateRoot, tokenAddress, proof.accountProof), account);
+    assert.ok(isProof(stateRoot, proof));
     assert.equal(proof.codeHash, keccak256(build.deployedBytecode));
     const [supply, missing] = proof.storageProof;
-    assert.equal(provenValue(proof.storageHash, supplySlot, supply.proof), encodeRlp(quantity(supply.value)));
     assert.equal(BigInt(supply.value), BigInt(await node.rpc("eth_getStorageAt", tokenAddress, "0x0", number)));
-    assert.equal(provenValue(proof.storageHash, missingSlot, missing.proof), null);
     assert.equal(BigInt(missing.value), 0n);
 
     // geth takes a slot as a number too.

@@ -1,5 +1,5 @@
 // Checks a Merkle-Patricia proof (EIP-1186) with nothing of the node's in it.
-import { decodeRlp, getBytes, keccak256 } from "ethers";
+import { decodeRlp, encodeRlp, getBytes, keccak256, toBeHex } from "ethers";
 
 const nibblesOf = (bytes) => [...getBytes(bytes)].flatMap((byte) => [byte >> 4, byte & 15]);
 
@@ -34,4 +34,17 @@ export function provenValue(root, key, proof) {
     if (isLast) throw new Error(`the proof ends before ${expected}`);
   }
   throw new Error("the proof is empty");
+}
+
+/** A number as RLP has it. */
+export const quantity = (value) => (BigInt(value) === 0n ? "0x" : toBeHex(BigInt(value)));
+
+/** Whether `eth_getProof`'s answer proves what it says of its account and slots, in the state with this root. */
+export function isProof(stateRoot, proof) {
+  const account = encodeRlp([quantity(proof.nonce), quantity(proof.balance), proof.storageHash, proof.codeHash]);
+  const slots = proof.storageProof.every(({ key, value, proof: nodes }) => {
+    const proven = BigInt(value) === 0n ? null : encodeRlp(quantity(value));
+    return provenValue(proof.storageHash, toBeHex(BigInt(key), 32), nodes) === proven;
+  });
+  return slots && provenValue(stateRoot, proof.address, proof.accountProof) === account;
 }
