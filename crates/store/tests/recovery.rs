@@ -266,7 +266,7 @@ fn a_database_of_the_version_before_is_taken_over_with_what_was_altered_in_it() 
     let altered = support::changes(chain.states.last().expect("genesis at least"), &steps(77));
     let store = Store::open(directory.path(), &chain.identity()).expect("opened");
     let next = store.head().expect("there").number + 1;
-    store.put_alterations(0, &[altered.clone()]).expect("writable");
+    store.put_alterations(0, std::slice::from_ref(&altered)).expect("writable");
     drop(store);
     let database = Database::open(directory.path().join(DATABASE_FILE)).expect("opened");
     let transaction = database.begin_write().expect("writable");
@@ -283,7 +283,7 @@ fn a_database_of_the_version_before_is_taken_over_with_what_was_altered_in_it() 
     drop(database);
     for _ in 0..2 {
         let store = Store::open(directory.path(), &chain.identity()).expect("taken over");
-        assert_eq!(store.alterations(next).expect("readable"), [altered.clone()]);
+        assert_eq!(store.alterations(next).expect("readable"), std::slice::from_ref(&altered));
         check(&store, &chain);
     }
 }
