@@ -9,7 +9,7 @@ use alloy_eips::eip4895::{Withdrawal, Withdrawals};
 use alloy_primitives::{B256, Bytes, U256};
 use alloy_rlp::Encodable;
 use heddle_evm::{Block, Receipt, RecoveredTransaction, Transaction};
-use heddle_store::StoredBlock;
+use heddle_store::{BlockId, StoredBlock};
 
 /// A block of the canonical chain, or one that has just left it, with its receipts.
 #[derive(Debug, Clone)]
@@ -96,6 +96,11 @@ impl ChainBlock {
     /// Hash of the header.
     pub fn hash(&self) -> B256 {
         self.header.hash()
+    }
+
+    /// Number and hash.
+    pub fn id(&self) -> BlockId {
+        BlockId { number: self.number(), hash: self.hash() }
     }
 
     /// As the protocol has it, without senders and receipts.

@@ -2,7 +2,7 @@
 
 use crate::{
     Alterations, BlockStages, ChainBlock, ChainError, CodeCache, GenesisBlock, State,
-    kept_trie::KeptTrie, rules::BlockRules,
+    kept_trie::KeptTrie, recent_blocks::RecentBlocks, rules::BlockRules,
 };
 use alloy_consensus::{Header, Sealed};
 use alloy_evm::EvmEnv;
@@ -10,16 +10,12 @@ use alloy_primitives::{Address, B256, U256};
 use heddle_chainspec::ChainSpec;
 use heddle_parallel::ParallelExecutor;
 use heddle_remote::RemoteState;
-use heddle_store::{BlockBatch, Prunable, StateView, Store};
+use heddle_store::{BlockBatch, BlockId, Prunable, StateView, Store};
 use heddle_trie::AccountProof;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 use std::{collections::BTreeSet, num::NonZeroUsize, sync::Arc};
 use tokio::sync::broadcast;
-
-/// Blocks kept decoded. A full block of 1,000,000,000 gas is some 30 MB with its receipts, an
-/// ordinary one far less.
-const BLOCKS_CACHED_MAX: NonZeroUsize = NonZeroUsize::new(64).expect("is not zero");
 
 /// Blocks of which it is known how long their stages took, a hundred bytes each.
 const STAGES_KEPT_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not zero");
@@ -32,8 +28,9 @@ const EVENTS_MAX: usize = 256;
 pub struct ChainEvent {
     /// Blocks that left the chain, ascending.
     pub removed: Vec<Arc<ChainBlock>>,
-    /// Blocks that came onto the chain, ascending.
-    pub added: Vec<Arc<ChainBlock>>,
+    /// Blocks that came onto the chain, ascending. They can be read from it, unless they have left it again; here they
+    /// would stay in memory until the last subscriber has come to this.
+    pub added: Vec<BlockId>,
 }
 
 /// The head and the state after it, replaced together.
@@ -68,7 +65,7 @@ pub struct Chain {
     pub(crate) remote: RwLock<Option<Arc<RemoteState>>>,
     /// Held while the chain changes. Taken before every other lock here.
     pub(crate) changing: Mutex<()>,
-    blocks: Mutex<LruCache<u64, Arc<ChainBlock>>>,
+    blocks: Mutex<RecentBlocks>,
     pub(crate) stages: Mutex<LruCache<B256, BlockStages>>,
     pub(crate) kept_trie: KeptTrie,
     events: broadcast::Sender<ChainEvent>,
@@ -107,7 +104,7 @@ impl Chain {
             head: RwLock::new(Arc::new(head)),
             remote: RwLock::default(),
             changing: Mutex::new(()),
-            blocks: Mutex::new(LruCache::new(BLOCKS_CACHED_MAX)),
+            blocks: Mutex::default(),
             stages: Mutex::new(LruCache::new(STAGES_KEPT_MAX)),
             kept_trie: KeptTrie::default(),
             events: broadcast::channel(EVENTS_MAX).0,
@@ -199,7 +196,7 @@ impl Chain {
         if number > head.number() {
             return Ok(None);
         }
-        if let Some(block) = self.blocks.lock().get(&number) {
+        if let Some(block) = self.blocks.lock().get(number) {
             return Ok(Some(block.clone()));
         }
         let Some(block) = Self::load_block(&self.store, number)?.map(Arc::new) else {
@@ -208,7 +205,7 @@ impl Chain {
         let mut blocks = self.blocks.lock();
         // Not if the chain changed since: the cache was emptied then, before this block got here.
         if self.store.canonical_hash(number)? == Some(block.hash()) {
-            blocks.put(number, block.clone());
+            blocks.put(block.clone());
         }
         Ok(Some(block))
     }
@@ -231,7 +228,7 @@ impl Chain {
         if number == head.number() {
             return Ok(Some(head.header.clone()));
         }
-        if let Some(block) = self.blocks.lock().get(&number) {
+        if let Some(block) = self.blocks.lock().get(number) {
             return Ok(Some(block.header.clone()));
         }
         Ok(self.store.header(number)?.map(Sealed::new))
@@ -363,16 +360,14 @@ impl Chain {
     /// Makes a committed block the head. Only under `changing`.
     pub(crate) fn advance(&self, block: Arc<ChainBlock>) -> Result<(), ChainError> {
         let state = self.state_over(self.store.latest()?)?;
+        let id = block.id();
         let former = {
             let mut head = self.head.write();
-            std::mem::replace(
-                &mut *head,
-                Arc::new(Head::new(block.clone(), state, Alterations::default())),
-            )
+            std::mem::replace(&mut *head, Arc::new(Head::new(block, state, Alterations::default())))
         };
-        self.blocks.lock().put(former.block.number(), former.block.clone());
+        self.blocks.lock().put(former.block.clone());
         // Nobody listening is fine.
-        let _ = self.events.send(ChainEvent { removed: Vec::new(), added: vec![block] });
+        let _ = self.events.send(ChainEvent { removed: Vec::new(), added: vec![id] });
         Ok(())
     }
 

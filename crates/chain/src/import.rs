@@ -293,7 +293,7 @@ impl Chain {
             let mut stages = self.stages.lock();
             for executed in blocks {
                 stages.put(executed.block.hash(), executed.stages);
-                added.push(executed.block);
+                added.push(executed.block.id());
             }
         }
         // Also where committing failed (a full disk): the head is then the fork block.

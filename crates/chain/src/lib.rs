@@ -29,6 +29,7 @@ mod kept_trie;
 mod load;
 mod produce;
 mod range;
+mod recent_blocks;
 mod rules;
 mod scratch;
 mod stages;

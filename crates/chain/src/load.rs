@@ -84,7 +84,7 @@ impl Chain {
         })?;
         *self.remote.write() = None;
         self.stages.lock().clear();
-        self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(new.head.clone())] })
+        self.reload(ChainEvent { removed: Vec::new(), added: vec![new.head.id()] })
     }
 
     /// Goes on from a block of another node, in place of this chain. Its transactions stay there, as its state does.
@@ -108,7 +108,7 @@ impl Chain {
         self.store.fork(&Parts::of(&head).batch(&head, &no_changes, &no_nodes))?;
         *self.remote.write() = Some(fork.state.clone());
         self.stages.lock().clear();
-        self.reload(ChainEvent { removed: Vec::new(), added: vec![Arc::new(head)] })
+        self.reload(ChainEvent { removed: Vec::new(), added: vec![head.id()] })
     }
 
     /// Back to the genesis block, whatever chain was loaded or forked since.

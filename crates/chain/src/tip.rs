@@ -1,7 +1,7 @@
 //! A sealed block that is not on the chain yet, as the ground of the next one.
 
 use crate::{Chain, ChainBlock, ChainError, ProducedBlock, State};
-use heddle_store::{BlockId, StateView};
+use heddle_store::StateView;
 use heddle_trie::{OverlayReader, TrieUpdates};
 use std::sync::Arc;
 
@@ -42,11 +42,10 @@ impl Chain {
         if parent != head_hash {
             return Err(ChainError::HeadMoved { parent, head: head_hash });
         }
-        let id = BlockId { number: produced.block.number(), hash: produced.block.hash() };
         Ok(Tip {
             block: produced.block.clone(),
             // What was altered since the head is among the changes.
-            state: head.base.with_block(id, produced.changes.clone()),
+            state: head.base.with_block(produced.block.id(), produced.changes.clone()),
             trie: produced.trie.clone(),
         })
     }

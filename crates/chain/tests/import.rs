@@ -4,7 +4,8 @@ use alloy_consensus::{Header, TxEip1559, TxLegacy};
 use alloy_eips::eip4895::{Withdrawal, Withdrawals};
 use alloy_primitives::{Address, B64, B256, Bloom, Bytes, Signature, TxKind, U256};
 use heddle_chain::{
-    BlockAttributes, Chain, GenesisBlock, ImportError, ImportStatus, Imported, OptionalField,
+    BlockAttributes, Chain, ChainEvent, GenesisBlock, ImportError, ImportStatus, Imported,
+    OptionalField,
 };
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{Block, Transaction};
@@ -248,11 +249,13 @@ fn the_newest_block_takes_over_with_one_event() {
     assert_eq!(import(&ours, &b[0]).status, ImportStatus::Head);
     assert_eq!(ours.head().hash(), hash(&b[0]));
     let event = events.try_recv().expect("the head changed");
-    let hashes = |blocks: &[Arc<heddle_chain::ChainBlock>]| {
-        blocks.iter().map(|block| block.hash()).collect::<Vec<_>>()
+    let removed = |event: &ChainEvent| -> Vec<B256> {
+        event.removed.iter().map(|block| block.hash()).collect()
     };
-    assert_eq!(hashes(&event.removed), a.iter().map(hash).collect::<Vec<_>>());
-    assert_eq!(hashes(&event.added), [hash(&b[0])]);
+    let added =
+        |event: &ChainEvent| -> Vec<B256> { event.added.iter().map(|id| id.hash).collect() };
+    assert_eq!(removed(&event), a.iter().map(hash).collect::<Vec<_>>());
+    assert_eq!(added(&event), [hash(&b[0])]);
     assert!(events.try_recv().is_err(), "one event for the whole change");
 
     assert_eq!(import(&ours, &b[1]).status, ImportStatus::Head);
@@ -261,8 +264,8 @@ fn the_newest_block_takes_over_with_one_event() {
 
     ours.set_head(hash(&a[2])).expect("it is kept beside the chain");
     let event = events.try_recv().expect("the head changed");
-    assert_eq!(hashes(&event.removed), b.iter().map(hash).collect::<Vec<_>>());
-    assert_eq!(hashes(&event.added), a.iter().map(hash).collect::<Vec<_>>());
+    assert_eq!(removed(&event), b.iter().map(hash).collect::<Vec<_>>());
+    assert_eq!(added(&event), a.iter().map(hash).collect::<Vec<_>>());
     ours.store().verify_state().expect("the root follows from the flat state");
 
     let balance = ours.latest_state().account(Address::repeat_byte(2)).expect("readable");

@@ -108,7 +108,9 @@ impl Filters {
     /// Takes up what happened, so that nothing is lost while no client asks.
     pub(crate) fn refresh(&self, limits: &RpcLimits) {
         let mut inner = self.inner.lock();
-        if !inner.filters.is_empty() {
+        if inner.filters.is_empty() {
+            inner.forget();
+        } else {
             inner.take_up(limits);
         }
     }
@@ -211,6 +213,12 @@ fn head(context: &Context) -> Told {
 impl Inner {
     fn pending_seen(&self) -> u64 {
         self.pending_before + self.pending.len() as u64
+    }
+
+    /// Nobody is to be told of what happened: it need not stay in memory.
+    fn forget(&mut self) {
+        self.heads = self.heads.resubscribe();
+        self.transactions = self.transactions.resubscribe();
     }
 
     fn take_up(&mut self, limits: &RpcLimits) {

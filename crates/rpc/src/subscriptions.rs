@@ -235,10 +235,14 @@ impl Heads {
             self.number = first.number().saturating_sub(1);
             self.hash = first.header.parent_hash;
         }
-        for block in &event.added {
-            if block.number() > self.number {
-                self.tell(block, sink, messages).await?;
+        for id in &event.added {
+            if id.number <= self.number {
+                continue;
             }
+            let block = self.chain.block_by_number(id.number).map_err(Failure::from)?;
+            // One that has left the chain again: a later event says so.
+            let Some(block) = block.filter(|block| block.hash() == id.hash) else { break };
+            self.tell(&block, sink, messages).await?;
         }
         Ok(())
     }
