@@ -1,6 +1,8 @@
 //! New blocks on the head: execute, seal, commit.
 
-use crate::{Alterations, BlockStages, Chain, ChainBlock, ChainError, State, Tip, stages::timed};
+use crate::{
+    Alterations, BlockStages, Chain, ChainBlock, ChainError, Offered, State, Tip, stages::timed,
+};
 use alloy_consensus::{
     Header, Sealed,
     proofs::{calculate_receipt_root, calculate_transaction_root, calculate_withdrawals_root},
@@ -12,6 +14,7 @@ use heddle_evm::{
     BlockInput, BlockOutput, InvalidTransactions, Receipt, RecoveredTransaction,
     SkippedTransaction, StateChanges, block_context,
 };
+use heddle_parallel::Execution;
 use heddle_store::{BlockBatch, StoreError};
 use heddle_trie::{NodeReader, StateTrie, TrieUpdates};
 use std::sync::Arc;
@@ -71,7 +74,7 @@ pub struct ProducedBlock {
 
 impl Chain {
     /// The header of a block on `parent`, without what execution gives.
-    fn draft_on(&self, parent: &Sealed<Header>, attributes: &BlockAttributes) -> Header {
+    pub fn draft_on(&self, parent: &Sealed<Header>, attributes: &BlockAttributes) -> Header {
         let timestamp = attributes.timestamp;
         let spec = &self.spec;
         let cancun = spec.is_cancun_active_at_timestamp(timestamp);
@@ -101,18 +104,18 @@ impl Chain {
     pub fn produce(
         &self,
         attributes: &BlockAttributes,
-        offered: Vec<RecoveredTransaction>,
+        offered: impl Into<Offered>,
     ) -> Result<ProducedBlock, ChainError> {
-        self.produce_on_head(attributes, offered, true)
+        self.produce_on_head(attributes, offered.into(), true)
     }
 
     /// As [`Self::produce`], for a block that is only looked at.
     pub fn preview(
         &self,
         attributes: &BlockAttributes,
-        offered: Vec<RecoveredTransaction>,
+        offered: impl Into<Offered>,
     ) -> Result<ProducedBlock, ChainError> {
-        self.produce_on_head(attributes, offered, false)
+        self.produce_on_head(attributes, offered.into(), false)
     }
 
     /// As [`Self::produce`], on a block that is not on the chain yet.
@@ -120,7 +123,7 @@ impl Chain {
         &self,
         tip: &Tip,
         attributes: &BlockAttributes,
-        offered: Vec<RecoveredTransaction>,
+        offered: impl Into<Offered>,
     ) -> Result<ProducedBlock, ChainError> {
         let (state, nodes) = (tip.state(), tip.nodes());
         let ground = Ground {
@@ -131,13 +134,13 @@ impl Chain {
             nodes,
             keeps_trie: true,
         };
-        self.produce_on(ground, attributes, offered, InvalidTransactions::Skip)
+        self.produce_on(ground, attributes, offered.into(), InvalidTransactions::Skip)
     }
 
     fn produce_on_head(
         &self,
         attributes: &BlockAttributes,
-        offered: Vec<RecoveredTransaction>,
+        offered: Offered,
         keeps_trie: bool,
     ) -> Result<ProducedBlock, ChainError> {
         let head = self.head_and_state();
@@ -172,14 +175,14 @@ impl Chain {
             nodes,
             keeps_trie: false,
         };
-        self.produce_on(ground, attributes, offered, invalid)
+        self.produce_on(ground, attributes, offered.into(), invalid)
     }
 
     fn produce_on<R: NodeReader<Error = StoreError>>(
         &self,
         ground: Ground<'_, R>,
         attributes: &BlockAttributes,
-        offered: Vec<RecoveredTransaction>,
+        Offered { transactions: offered, hints }: Offered,
         invalid: InvalidTransactions,
     ) -> Result<ProducedBlock, ChainError> {
         let Ground { block: parent_block, state: parent_state, base, altered, nodes, keeps_trie } =
@@ -200,8 +203,10 @@ impl Chain {
             transactions: &offered,
             invalid,
         };
-        let (executed, time) =
-            timed(|| self.executor.execute(self.spec.as_ref(), parent_state, &input));
+        let execution = Execution { hints: &hints, ..Execution::default() };
+        let execute =
+            || self.executor.execute_with(self.spec.as_ref(), parent_state, &input, execution);
+        let (executed, time) = timed(execute);
         let executed = executed?;
         let mut stages = BlockStages::executed(&executed.profile, time);
         let mut output = executed.output;
