@@ -315,6 +315,10 @@ pub(crate) struct Node {
     /// Account that gets the fees.
     #[arg(long = "miner.etherbase", value_name = "ADDRESS", default_value_t = Address::ZERO, help_heading = "Blocks")]
     pub(crate) etherbase: Address,
+    /// Executes waiting transactions while cores are idle, to know what they touch before their block is made: fewer
+    /// conflicts, and among equal fees an order for many workers.
+    #[arg(long = "txpool.simulate", help_heading = "Blocks")]
+    pub(crate) simulate: bool,
 
     /// How many funded accounts there are [default: 10].
     #[arg(short = 'a', long, value_name = "N", requires = "dev", conflicts_with = "genesis", value_parser = clap::value_parser!(u16).range(1..=1_000), help_heading = "Development chain (with --dev)")]

@@ -153,6 +153,7 @@ fn config(
         workers: args.workers.map_or_else(workers_by_default, usize::from),
         automine: args.dev && !args.no_mining && args.block_time.is_none(),
         block_time: args.block_time,
+        simulate: args.simulate,
         gas_limit: args.gas_limit,
         coinbase: args.etherbase,
         prune,

@@ -1,8 +1,10 @@
 //! The transactions that a block is offered.
 
+use crate::ordering::{Placed, in_parallel_order};
 use alloy_primitives::TxHash;
+use heddle_chain::Offered;
 use heddle_chainspec::ChainSpec;
-use heddle_evm::RecoveredTransaction;
+use heddle_parallel::AccessHint;
 use heddle_pool::{Pool, PooledTx};
 use std::sync::Arc;
 
@@ -69,7 +71,56 @@ pub(crate) fn candidates(
     taken
 }
 
-/// As the executor wants them.
-pub(crate) fn for_block(candidates: &[Arc<PooledTx>]) -> Vec<RecoveredTransaction> {
-    candidates.iter().map(|tx| tx.into_block_transaction()).collect()
+/// What a block is offered of the pool, in order.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) candidates: Vec<Arc<PooledTx>>,
+    /// Of each of them, or none at all.
+    hints: Vec<Option<Arc<AccessHint>>>,
+}
+
+impl Offer {
+    /// Candidates of which nothing is known.
+    pub(crate) const fn new(candidates: Vec<Arc<PooledTx>>) -> Self {
+        Self { candidates, hints: Vec::new() }
+    }
+
+    /// Candidates of which it is known what they touch, in the best order for so many workers.
+    pub(crate) fn hinted(
+        candidates: Vec<Arc<PooledTx>>,
+        hints: &[Option<Arc<AccessHint>>],
+        base_fee: u64,
+        workers: usize,
+    ) -> Self {
+        if hints.iter().all(Option::is_none) {
+            return Self::new(candidates);
+        }
+        let placed = candidates.iter().zip(hints).map(|(tx, hint)| Placed {
+            sender: tx.sender(),
+            // All of them can pay the base fee.
+            tip: tx.effective_tip(base_fee).unwrap_or_default(),
+            gas_limit: tx.gas_limit(),
+            hint: hint.as_deref(),
+        });
+        let placed: Vec<_> = placed.collect();
+        let order = in_parallel_order(&placed, workers);
+        Self {
+            candidates: order.iter().map(|index| candidates[*index].clone()).collect(),
+            hints: order.iter().map(|index| hints[*index].clone()).collect(),
+        }
+    }
+
+    /// How many of the candidates come with a hint.
+    pub(crate) fn hints(&self) -> usize {
+        self.hints.iter().flatten().count()
+    }
+
+    /// As the executor wants it.
+    pub(crate) fn for_block(&self) -> Offered {
+        let hint = |hint: &Option<Arc<AccessHint>>| hint.as_deref().cloned().unwrap_or_default();
+        Offered {
+            transactions: self.candidates.iter().map(|tx| tx.into_block_transaction()).collect(),
+            hints: self.hints.iter().map(hint).collect(),
+        }
+    }
 }

@@ -6,8 +6,12 @@
 //! next one executed on it meanwhile. Keeps the pool in step with the chain: it hears of a block right after that is the
 //! head, and what is in a block that is still being committed is not offered to the next one.
 //!
-//! Promises: transactions are offered by effective tip, then arrival, with each sender's nonces in
-//! order; whatever is executable in the pool gets mined in instant mode, in whatever order it
+//! Where it is asked for ([`MinerConfig::simulate`]), an idle core executes what waits on the head's state, to know before
+//! the block is made what will touch what: the parallel executor is told, and among equal tips what much else waits for
+//! goes first.
+//!
+//! Promises: transactions are offered by effective tip, then arrival (or, with simulation, then as many workers like it),
+//! with each sender's nonces in order; whatever is executable in the pool gets mined in instant mode, in whatever order it
 //! arrived; a failure to make a block stops nothing but that block.
 //!
 //! Leaves to others: what a transaction must look like (`pool`), executing and sealing (`chain`).
@@ -18,7 +22,10 @@ mod committer;
 mod error;
 mod head_follower;
 mod miner;
+mod ordering;
 mod shared;
+mod simulation;
+mod simulator;
 mod worker;
 
 pub use error::MineError;

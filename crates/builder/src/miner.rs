@@ -6,12 +6,14 @@ use crate::{
     committer::Committer,
     head_follower::{Accounts, pool_rules},
     shared::{PendingCache, Shared},
+    simulator::{Simulations, Simulator},
     worker::{Alteration, Command, Worker},
 };
 use alloy_consensus::transaction::Recovered;
 use alloy_primitives::{Address, B256, Bytes, TxHash, U256};
 use heddle_chain::{Chain, ChainBlock, ChainError, Imported, NewChain, ProducedBlock, State};
 use heddle_evm::{Block, BlockState, RecoveredTransaction, StateError};
+use heddle_parallel::AccessHint;
 use heddle_pool::{Origin, Pool, PoolError, PoolLimits, PoolTransaction};
 use heddle_remote::Fork;
 use parking_lot::{Mutex, RwLock};
@@ -50,6 +52,8 @@ pub struct MinerConfig {
     pub pool_limits: PoolLimits,
     /// Accounts that have this balance after another node's block was forked.
     pub funded: Vec<(Address, U256)>,
+    /// What waits is executed ahead of its block where a core is idle, to know what it touches.
+    pub simulate: bool,
 }
 
 /// Makes blocks out of what is in the pool. Shared as `Arc<Miner>`; its thread ends with
@@ -59,6 +63,7 @@ pub struct Miner {
     shared: Arc<Shared>,
     commands: SyncSender<Command>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    simulator: Mutex<Option<Simulator>>,
 }
 
 impl Miner {
@@ -81,13 +86,15 @@ impl Miner {
             extra_data: config.extra_data,
             submissions: AtomicU64::new(0),
             pending: Mutex::new(None),
+            simulations: config.simulate.then(|| Arc::new(Simulations::new())),
         });
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let committer = Committer::start(shared.clone())?;
+        let simulator = Mutex::new(Simulator::start(shared.clone())?);
         let worker = Worker::new(shared.clone(), received, committer, config.funded);
         let thread =
             std::thread::Builder::new().name("heddle-miner".into()).spawn(move || worker.run())?;
-        Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)), simulator }))
     }
 
     /// The pool that this miner empties.
@@ -131,6 +138,7 @@ impl Miner {
         let results = self.shared.pool.add_many(txs, &latest, origin);
         if results.iter().any(Result::is_ok) {
             self.shared.submissions.fetch_add(1, Ordering::Release);
+            self.shared.wake_simulations();
             self.wake();
         }
         results.into_iter().map(|result| result.map(|added| added.hash)).collect()
@@ -360,8 +368,15 @@ impl Miner {
         self.ask(|reply| Command::Revert { id, reply }).await?
     }
 
+    /// What a waiting transaction touches on a recent head, where transactions are simulated and this one was; empty if it
+    /// could not be executed there.
+    pub fn hint(&self, hash: &TxHash) -> Option<Arc<AccessHint>> {
+        self.shared.simulations.as_ref()?.hint(hash)
+    }
+
     /// Ends the mining thread after the block it is at.
     pub fn stop(&self) {
+        drop(self.simulator.lock().take());
         // The thread takes commands faster than clients can send them, so this ends.
         while self
             .commands

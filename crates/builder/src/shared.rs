@@ -2,13 +2,14 @@
 
 use crate::{
     MineError,
-    candidates::{Room, candidates, for_block},
+    candidates::{Offer, Room, candidates},
     clock::Clock,
     committer::{Claimed, InFlight},
     head_follower::{Accounts, pool_rules},
+    simulator::{Paused, Simulations},
 };
 use alloy_primitives::{Address, B256, Bytes, TxHash, keccak256};
-use heddle_chain::{BlockAttributes, Chain, ChainBlock, ChainError, ProducedBlock};
+use heddle_chain::{BlockAttributes, Chain, ChainBlock, ChainError, Offered, ProducedBlock};
 use heddle_evm::{RecoveredTransaction, StateError};
 use heddle_pool::{Pool, PooledTx};
 use parking_lot::{Mutex, RwLock};
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// Count of accepted submissions: with the head, it names what the pending block is made of.
     pub(crate) submissions: AtomicU64,
     pub(crate) pending: Mutex<Option<PendingCache>>,
+    /// What is known of waiting transactions, where they are simulated.
+    pub(crate) simulations: Option<Arc<Simulations>>,
 }
 
 /// What is fixed for the next block only.
@@ -91,15 +94,17 @@ impl Shared {
         self.base_fee_after(&self.chain.head())
     }
 
-    fn base_fee_after(&self, parent: &ChainBlock) -> u64 {
+    pub(crate) fn base_fee_after(&self, parent: &ChainBlock) -> u64 {
         self.next.lock().base_fee.unwrap_or_else(|| self.chain.base_fee_after(parent))
     }
 
     /// The block on the head with what the pool has now, to be committed. Nothing changes.
     pub(crate) fn produce(&self) -> Result<Produced, MineError> {
-        let (attributes, offered) = self.offer(&self.chain.head(), None);
-        let produced = self.chain.produce(&attributes, for_block(&offered))?;
-        Ok((produced, offered))
+        let (attributes, offer) = self.offer(&self.chain.head(), None);
+        let offered = self.take_up(&offer);
+        let _paused = self.pause_simulations();
+        let produced = self.chain.produce(&attributes, offered)?;
+        Ok((produced, offer.candidates))
     }
 
     /// The same on a block that is being committed, if one is; `None` if the pool has nothing for it.
@@ -108,31 +113,46 @@ impl Shared {
         parent: Option<&InFlight>,
     ) -> Result<Option<Produced>, MineError> {
         let head = self.chain.head();
-        let (attributes, offered) =
+        let (attributes, offer) =
             self.offer(parent.map_or(&head, |parent| parent.tip.block()), parent);
-        if offered.is_empty() {
+        if offer.candidates.is_empty() {
             return Ok(None);
         }
-        let transactions = for_block(&offered);
+        let offered = self.take_up(&offer);
+        let _paused = self.pause_simulations();
         let produced = match parent {
-            Some(parent) => self.chain.produce_after(&parent.tip, &attributes, transactions)?,
-            None => self.chain.produce(&attributes, transactions)?,
+            Some(parent) => self.chain.produce_after(&parent.tip, &attributes, offered)?,
+            None => self.chain.produce(&attributes, offered)?,
         };
-        Ok(Some((produced, offered)))
+        Ok(Some((produced, offer.candidates)))
     }
 
     /// The same to be looked at.
     pub(crate) fn preview(&self) -> Result<ProducedBlock, MineError> {
-        let (attributes, offered) = self.offer(&self.chain.head(), None);
-        Ok(self.chain.preview(&attributes, for_block(&offered))?)
+        let (attributes, offer) = self.offer(&self.chain.head(), None);
+        Ok(self.chain.preview(&attributes, offer.for_block())?)
+    }
+
+    /// For a block that is meant to be committed.
+    fn take_up(&self, offer: &Offer) -> Offered {
+        metrics::counter!("builder_hints_used_total").increment(offer.hints() as u64);
+        offer.for_block()
+    }
+
+    /// While a block is executed no core is idle, unless it has nothing for it.
+    fn pause_simulations(&self) -> Option<Paused<'_>> {
+        self.simulations.as_deref().map(Simulations::pause)
+    }
+
+    /// Something new may wait to be simulated.
+    pub(crate) fn wake_simulations(&self) {
+        if let Some(simulations) = &self.simulations {
+            simulations.wake();
+        }
     }
 
     /// A block on `parent`, and what the pool has for it beside what is in flight.
-    fn offer(
-        &self,
-        parent: &ChainBlock,
-        in_flight: Option<&InFlight>,
-    ) -> (BlockAttributes, Vec<Arc<PooledTx>>) {
+    fn offer(&self, parent: &ChainBlock, in_flight: Option<&InFlight>) -> (BlockAttributes, Offer) {
         let attributes = self.attributes(parent);
         let room = Room::new(self.chain.spec(), attributes.gas_limit, attributes.timestamp);
         let (base_fee, blob_base_fee) =
@@ -140,8 +160,15 @@ impl Shared {
         let taken = |hash: &TxHash| {
             in_flight.is_some_and(|in_flight| in_flight.transactions.contains(hash))
         };
-        let offered = candidates(&self.pool, base_fee, blob_base_fee, room, taken);
-        (attributes, offered)
+        let candidates = candidates(&self.pool, base_fee, blob_base_fee, room, taken);
+        let offer = match &self.simulations {
+            Some(simulations) => {
+                let hints = simulations.hints(&candidates);
+                Offer::hinted(candidates, &hints, base_fee, self.chain.workers())
+            }
+            None => Offer::new(candidates),
+        };
+        (attributes, offer)
     }
 
     /// The block on the head with these transactions. Nothing changes.
@@ -152,7 +179,7 @@ impl Shared {
         Ok(self.chain.produce(&self.attributes(&self.chain.head()), transactions)?)
     }
 
-    fn attributes(&self, parent: &ChainBlock) -> BlockAttributes {
+    pub(crate) fn attributes(&self, parent: &ChainBlock) -> BlockAttributes {
         let timestamp = self.clock.lock().peek(parent.header.timestamp);
         let next = *self.next.lock();
         BlockAttributes {
@@ -205,6 +232,7 @@ impl Shared {
                 }
             }
         }
+        self.wake_simulations();
         tracing::info!(
             number = block.number(),
             hash = %block.hash(),
@@ -226,6 +254,7 @@ impl Shared {
         let reread = self.pool.on_state_replaced(self.rules(), &accounts);
         // The pending block is not what it was.
         self.submissions.fetch_add(1, Ordering::Release);
+        self.wake_simulations();
         reread
             .map_err(|error| MineError::Chain(ChainError::from(StateError::new(error.to_string()))))
     }

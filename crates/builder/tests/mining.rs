@@ -1,33 +1,18 @@
 //! Miner, pool, chain and store together, without a network.
 
-use alloy_consensus::{
-    EthereumTxEnvelope, SignableTransaction, Signed, TxEip1559, transaction::Recovered,
-};
+mod support;
+
+use alloy_consensus::{TxEip1559, transaction::Recovered};
 use alloy_primitives::{Address, B256, Bytes, TxHash, U256, hex};
-use alloy_signer::SignerSync;
-use alloy_signer_local::{MnemonicBuilder, PrivateKeySigner};
+use alloy_signer_local::PrivateKeySigner;
 use heddle_builder::{MineError, Miner, MinerConfig, Origin, PoolTransaction};
-use heddle_chain::{BlockAttributes, Chain, GenesisBlock, ImportStatus, State};
+use heddle_chain::{BlockAttributes, Chain, ImportStatus, State};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{AccountState, BlockState, RecoveredTransaction};
-use heddle_parallel::ParallelExecutor;
-use heddle_pool::PoolLimits;
-use heddle_store::Store;
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use support::{chain_of, config, sign, signer, template, wait_until};
 
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
 const RECEIVER: Address = Address::repeat_byte(0x99);
-
-fn signer(index: u32) -> PrivateKeySigner {
-    let phrase = "test test test test test test test test test test test junk";
-    let builder = MnemonicBuilder::from_phrase(phrase).index(index).expect("is a path");
-    builder.build().expect("is a mnemonic")
-}
 
 fn chain() -> Arc<Chain> {
     chain_of(ChainSpec::dev())
@@ -39,26 +24,6 @@ fn chain_of_small_blocks() -> Arc<Chain> {
     let mut genesis: serde_json::Value = serde_json::from_str(dev).expect("is JSON");
     genesis["gasLimit"] = "0xf4240".into();
     chain_of(ChainSpec::from_genesis_json(&genesis.to_string()).expect("is a genesis"))
-}
-
-fn chain_of(spec: ChainSpec) -> Arc<Chain> {
-    let spec = Arc::new(spec);
-    let genesis = GenesisBlock::new(&spec).expect("the dev chain has an allocation");
-    let store = Store::in_memory(&genesis.identity(&spec)).expect("memory is there");
-    let executor = ParallelExecutor::new(2).expect("threads start");
-    Arc::new(Chain::open(spec, &genesis, store, executor).expect("the chain opens"))
-}
-
-fn config() -> MinerConfig {
-    MinerConfig {
-        automine: false,
-        interval: None,
-        coinbase: Address::ZERO,
-        gas_limit: None,
-        extra_data: Bytes::new(),
-        pool_limits: PoolLimits::default(),
-        funded: Vec::new(),
-    }
 }
 
 fn miner(automine: bool, interval: Option<Duration>) -> Arc<Miner> {
@@ -75,18 +40,6 @@ fn payment(nonce: u64, tip: u128) -> TxEip1559 {
     TxEip1559 { nonce, max_priority_fee_per_gas: tip, gas_limit, to, value, ..template() }
 }
 
-fn template() -> TxEip1559 {
-    TxEip1559 { chain_id: 31_337, max_fee_per_gas: 10_000_000_000, ..TxEip1559::default() }
-}
-
-fn sign<T>(from: &PrivateKeySigner, tx: TxEip1559) -> Recovered<EthereumTxEnvelope<T>>
-where
-    EthereumTxEnvelope<T>: From<Signed<TxEip1559>>,
-{
-    let signature = from.sign_hash_sync(&tx.signature_hash()).expect("signs");
-    Recovered::new_unchecked(EthereumTxEnvelope::from(tx.into_signed(signature)), from.address())
-}
-
 fn attributes(chain: &Chain, timestamp: u64) -> BlockAttributes {
     BlockAttributes {
         timestamp,
@@ -97,14 +50,6 @@ fn attributes(chain: &Chain, timestamp: u64) -> BlockAttributes {
         parent_beacon_block_root: B256::ZERO,
         extra_data: Bytes::new(),
         base_fee: None,
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -24,6 +24,8 @@ pub struct NodeConfig {
     pub automine: bool,
     /// Interval mode.
     pub block_time: Option<Duration>,
+    /// What waits is executed ahead of its block where a core is idle, to know what it touches.
+    pub simulate: bool,
     /// Gas limit of new blocks, if not the head's.
     pub gas_limit: Option<u64>,
     /// Who gets the fees.

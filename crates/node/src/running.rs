@@ -65,6 +65,7 @@ impl Node {
                 extra_data: format!("heddle/v{}", env!("CARGO_PKG_VERSION")).into_bytes().into(),
                 pool_limits: PoolLimits::default(),
                 funded: config.funded,
+                simulate: config.simulate,
             },
         )
         .map_err(NodeError::Threads)?;

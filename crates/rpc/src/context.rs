@@ -205,6 +205,7 @@ pub(crate) mod testing {
             extra_data: Default::default(),
             pool_limits: PoolLimits::default(),
             funded: Vec::new(),
+            simulate: false,
         };
         let miner = Miner::start(chain, config).unwrap();
         let config = RpcConfig { limits, ..RpcConfig::dev(vec![first_signer()]) };

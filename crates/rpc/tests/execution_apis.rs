@@ -51,6 +51,7 @@ fn test_chain(folder: &Path) -> Arc<Miner> {
         extra_data: Bytes::new(),
         pool_limits: PoolLimits::default(),
         funded: Vec::new(),
+        simulate: false,
     };
     Miner::start(Arc::new(chain), config).unwrap()
 }

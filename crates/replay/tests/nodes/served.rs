@@ -49,6 +49,7 @@ impl ServedChain {
             extra_data: alloy_primitives::Bytes::new(),
             pool_limits: PoolLimits::default(),
             funded: Vec::new(),
+            simulate: false,
         };
         let miner = Miner::start(chain.clone(), config).expect("threads can be started");
         let config = RpcConfig {

@@ -49,6 +49,7 @@ pub(crate) fn miner() -> Arc<Miner> {
         extra_data: Default::default(),
         pool_limits: PoolLimits::default(),
         funded: Vec::new(),
+        simulate: false,
     };
     Miner::start(Arc::new(chain), config).unwrap()
 }
