@@ -139,7 +139,7 @@ impl Shared {
         offer.for_block()
     }
 
-    /// While a block is executed no core is idle, unless it has nothing for it.
+    /// While a block is executed no core is idle, by default: there is a worker for each.
     fn pause_simulations(&self) -> Option<Paused<'_>> {
         self.simulations.as_deref().map(Simulations::pause)
     }
