@@ -33,8 +33,9 @@ test-model: ## Model-checks the parallel executor's scheduler and memory
 stress: ## Runs 100,000 small adversarial blocks with threads held up at random: make stress [BLOCKS=N]
 	HEDDLE_GAUNTLET_BLOCKS=$(or $(BLOCKS),100000) $(CARGO) test --locked -p heddle-parallel --features delays --test gauntlet -- --nocapture
 
+# Built as test-rust builds it: by itself the binary would have libraries of its own, with other features of theirs.
 test-clients: clients ## Runs cast, forge, Hardhat, ethers, viem and MetaMask against a node, and looks at reports in Chromium
-	$(CARGO) build --locked --bin heddle
+	$(CARGO) build --workspace --tests --bins --locked
 	HEDDLE_BIN=$$(realpath $${CARGO_TARGET_DIR:-target}/debug/heddle) npm --prefix tests test
 
 endurance: clients ## Sends 200,000 random requests to a release build, with 100 stuck clients, and compares memory and speed
