@@ -9,7 +9,7 @@ use crate::{
     simulator::{Paused, Simulations},
 };
 use alloy_primitives::{Address, B256, Bytes, TxHash, keccak256};
-use heddle_chain::{BlockAttributes, Chain, ChainBlock, ChainError, Offered, ProducedBlock};
+use heddle_chain::{BlockAttributes, Chain, ChainBlock, ChainError, ProducedBlock};
 use heddle_evm::{RecoveredTransaction, StateError};
 use heddle_pool::{Pool, PooledTx};
 use parking_lot::{Mutex, RwLock};
@@ -101,10 +101,7 @@ impl Shared {
     /// The block on the head with what the pool has now, to be committed. Nothing changes.
     pub(crate) fn produce(&self) -> Result<Produced, MineError> {
         let (attributes, offer) = self.offer(&self.chain.head(), None);
-        let offered = self.take_up(&offer);
-        let _paused = self.pause_simulations();
-        let produced = self.chain.produce(&attributes, offered)?;
-        Ok((produced, offer.candidates))
+        self.produce_offered(None, &attributes, offer)
     }
 
     /// The same on a block that is being committed, if one is; `None` if the pool has nothing for it.
@@ -118,25 +115,29 @@ impl Shared {
         if offer.candidates.is_empty() {
             return Ok(None);
         }
-        let offered = self.take_up(&offer);
+        self.produce_offered(parent, &attributes, offer).map(Some)
+    }
+
+    fn produce_offered(
+        &self,
+        parent: Option<&InFlight>,
+        attributes: &BlockAttributes,
+        offer: Offer,
+    ) -> Result<Produced, MineError> {
+        metrics::counter!("builder_hints_used_total").increment(offer.hints() as u64);
+        let offered = offer.for_block();
         let _paused = self.pause_simulations();
         let produced = match parent {
-            Some(parent) => self.chain.produce_after(&parent.tip, &attributes, offered)?,
-            None => self.chain.produce(&attributes, offered)?,
+            Some(parent) => self.chain.produce_after(&parent.tip, attributes, offered)?,
+            None => self.chain.produce(attributes, offered)?,
         };
-        Ok(Some((produced, offer.candidates)))
+        Ok((produced, offer.candidates))
     }
 
     /// The same to be looked at.
     pub(crate) fn preview(&self) -> Result<ProducedBlock, MineError> {
         let (attributes, offer) = self.offer(&self.chain.head(), None);
         Ok(self.chain.preview(&attributes, offer.for_block())?)
-    }
-
-    /// For a block that is meant to be committed.
-    fn take_up(&self, offer: &Offer) -> Offered {
-        metrics::counter!("builder_hints_used_total").increment(offer.hints() as u64);
-        offer.for_block()
     }
 
     /// While a block is executed no core is idle, by default: there is a worker for each.
