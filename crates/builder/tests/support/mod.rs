@@ -18,7 +18,7 @@ use std::{
 };
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Of one of the ten accounts that have ether.
 pub(crate) fn signer(index: u32) -> PrivateKeySigner {
