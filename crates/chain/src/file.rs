@@ -140,6 +140,7 @@ impl Chain {
             }
             Ok::<(), ChainFileError>(())
         })?;
+        self.store().settle().map_err(ChainError::from)?;
         self.store().flush().map_err(ChainError::from)?;
         let head = self.head();
         Ok(ImportSummary {

@@ -7,6 +7,7 @@ use heddle_chainspec::ChainSpec;
 use heddle_evm::{AccountChange, AccountState, SlotChange, StateChanges};
 use heddle_store::ChainIdentity;
 use heddle_trie::{NoNodes, TrieUpdates, state_root};
+use std::sync::Arc;
 
 /// The genesis header with the state it commits to.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub struct GenesisBlock {
     /// The genesis state, as a change from nothing.
     pub changes: StateChanges,
     /// The nodes of its tries.
-    pub trie: TrieUpdates,
+    pub trie: Arc<TrieUpdates>,
 }
 
 impl GenesisBlock {
@@ -52,7 +53,7 @@ impl GenesisBlock {
             Err(error) => unreachable!("a trie built from nothing reads no nodes: {error}"),
         };
         let header = spec.genesis_header(root);
-        Ok(Self { hash: header.hash_slow(), header, changes, trie })
+        Ok(Self { hash: header.hash_slow(), header, changes, trie: Arc::new(trie) })
     }
 
     /// What tells this chain's store from another's.

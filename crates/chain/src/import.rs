@@ -14,7 +14,7 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_rlp::Decodable;
 use heddle_evm::{Block, RecoveredTransaction};
 use heddle_store::{BlockId, PastNodes, StoreError, StoredBlock};
-use heddle_trie::StateTrie;
+use heddle_trie::{StateTrie, TrieUpdates};
 use std::{sync::Arc, time::Instant};
 
 /// Longest branch beside the chain whose blocks are executed although it does not (yet) become the
@@ -254,7 +254,7 @@ impl Chain {
                 })?;
             let id = BlockId { number, hash };
             branch.state = branch.state.with_block(id, executed.changes.clone());
-            branch.nodes.extend(executed.trie.clone());
+            branch.nodes.extend(TrieUpdates::clone(&executed.trie));
             branch.trie = trie;
             branch.blocks.push(executed);
         }

@@ -42,7 +42,7 @@ impl Parts {
         &'a self,
         block: &'a ChainBlock,
         changes: &'a StateChanges,
-        trie: &'a TrieUpdates,
+        trie: &'a Arc<TrieUpdates>,
     ) -> BlockBatch<'a> {
         BlockBatch {
             header: &block.header,
@@ -71,7 +71,7 @@ impl Chain {
             Ok(known) => known,
             Err(error) => unreachable!("a trie built from nothing reads no nodes: {error}"),
         };
-        let (no_changes, no_nodes) = (StateChanges::default(), TrieUpdates::default());
+        let (no_changes, no_nodes) = (StateChanges::default(), Arc::default());
         let parts: Vec<Parts> = new.earlier.iter().map(Parts::of).collect();
         let earlier = new.earlier.iter().zip(&parts);
         let earlier: Vec<BlockBatch<'_>> =
@@ -79,7 +79,7 @@ impl Chain {
         let parts = Parts::of(&new.head);
         self.store.replace(&NewBase {
             earlier: &earlier,
-            head: parts.batch(&new.head, &new.state, &trie),
+            head: parts.batch(&new.head, &new.state, &trie.into()),
             root,
         })?;
         *self.remote.write() = None;
@@ -104,7 +104,7 @@ impl Chain {
             Vec::new(),
             total_difficulty,
         );
-        let (no_changes, no_nodes) = (StateChanges::default(), TrieUpdates::default());
+        let (no_changes, no_nodes) = (StateChanges::default(), Arc::default());
         self.store.fork(&Parts::of(&head).batch(&head, &no_changes, &no_nodes))?;
         *self.remote.write() = Some(fork.state.clone());
         self.stages.lock().clear();

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(crate) struct ExecutedBlock {
     pub(crate) block: Arc<ChainBlock>,
     pub(crate) changes: Arc<StateChanges>,
-    pub(crate) trie: TrieUpdates,
+    pub(crate) trie: Arc<TrieUpdates>,
     pub(crate) stages: BlockStages,
 }
 
@@ -73,7 +73,7 @@ impl Chain {
         let executed = ExecutedBlock {
             block: Arc::new(block),
             changes: Arc::new(output.changes),
-            trie: updates,
+            trie: Arc::new(updates),
             stages,
         };
         Ok((executed, after))

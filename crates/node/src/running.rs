@@ -119,7 +119,8 @@ impl Node {
         chain.store().stop_waiting_for_room();
         let stopped = tokio::task::spawn_blocking(move || {
             miner.stop();
-            chain.store().flush()
+            let settled = chain.store().settle();
+            chain.store().flush().and(settled)
         });
         match stopped.await {
             Ok(flushed) => Ok(flushed?),

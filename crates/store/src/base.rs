@@ -13,8 +13,8 @@ use crate::commit::{
     apply_changes, apply_trie_updates, check_even, check_extends, note_storage_only, write_block,
 };
 use crate::open::identity_entries;
-use crate::schema::{ReadTables, WriteTables, account_history_key, meta, storage_history_key};
-use crate::{BlockBatch, BlockId, StateView, Store, StoreError, changed_at};
+use crate::schema::{ReadTables, WriteTables, meta};
+use crate::{BlockBatch, BlockId, StateView, Store, StoreError, pending};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::StateChanges;
 use redb::ReadableTable;
@@ -151,8 +151,7 @@ impl StateView {
     /// When the database fails.
     pub fn knows_account(&self, address: &Address) -> Result<bool, StoreError> {
         // A fork's blocks come after the one that was forked, and so after zero.
-        let history = &self.snapshot().tables.account_history;
-        Ok(changed_at::first_after(history, account_history_key(address, 0), 0)?.is_some())
+        Ok(self.snapshot().account_changed_after(address, 0)?.is_some())
     }
 
     /// As [`Self::knows_account`], of a slot that [`Self::storage`] says is zero.
@@ -163,8 +162,7 @@ impl StateView {
         if self.wipes(address).any(|number| number <= self.number()) {
             return Ok(true);
         }
-        let history = &self.snapshot().tables.storage_history;
-        let first = changed_at::first_after(history, storage_history_key(address, slot, 0), 0)?;
+        let first = self.snapshot().slot_changed_after(address, slot, 0)?;
         let last = self.next_wipe(address).unwrap_or(u64::MAX);
         Ok(first.is_some_and(|first| first <= last))
     }
@@ -207,6 +205,7 @@ impl Store {
             let base = Base::encode(head.header.number, head.header.state_root);
             tables.meta.insert(meta::BASE, base.as_slice())?;
             tables.meta.insert(meta::ELSEWHERE, [].as_slice())?;
+            pending::set_settled(tables, head.header.number)?;
             write_block(tables, head)
         })
     }
@@ -240,7 +239,8 @@ impl Store {
             }
             apply_changes(tables, number, new.head.changes, false)?;
             note_storage_only(tables, new.head.changes)?;
-            apply_trie_updates(tables, new.head.trie)?;
+            apply_trie_updates(tables, [&**new.head.trie])?;
+            pending::set_settled(tables, number)?;
             write_block(tables, &new.head)
         })
     }

@@ -2,6 +2,7 @@ use alloy_consensus::{EthereumTxEnvelope, Header, ReceiptEnvelope, TxEip4844};
 use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::{StateChanges, TrieUpdates};
+use std::sync::Arc;
 
 /// A transaction in a block.
 pub type Transaction = EthereumTxEnvelope<TxEip4844>;
@@ -44,8 +45,8 @@ pub struct BlockBatch<'a> {
     /// What the block changed in the state of its parent.
     pub changes: &'a StateChanges,
     /// What it changed in the stored trie nodes, as `heddle_trie::state_root` returned it for
-    /// `changes`.
-    pub trie: &'a TrieUpdates,
+    /// `changes`; shared, because it may be written with a later block.
+    pub trie: &'a Arc<TrieUpdates>,
     /// Sum of the difficulties up to and including this block, where it is known.
     pub total_difficulty: Option<U256>,
 }

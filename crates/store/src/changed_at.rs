@@ -46,25 +46,28 @@ fn last(shard: &[u8]) -> Result<u64, StoreError> {
     numbers(shard).last().unwrap_or(Ok(0))
 }
 
-/// Notes a change in block `number`, which is after all that are noted. `key` ends with whatever number.
+/// Notes changes in these blocks, ascending and after all that are noted. `key` ends with whatever number.
 pub(crate) fn note<const N: usize>(
     table: &mut Table<'_, Key<N>, &'static [u8]>,
     key: [u8; N],
-    number: u64,
+    changed: impl IntoIterator<Item = u64>,
 ) -> Result<(), StoreError> {
     let open = with_number(key, OPEN);
     let mut shard = table.get(&open)?.map(|shard| shard.value().to_vec()).unwrap_or_default();
     let mut before = last(&shard)?;
-    if shard.len() >= SHARD_BYTES_MAX {
-        table.insert(&with_number(key, before), shard.as_slice())?;
-        shard.clear();
-        before = 0;
+    for number in changed {
+        if shard.len() >= SHARD_BYTES_MAX {
+            table.insert(&with_number(key, before), shard.as_slice())?;
+            shard.clear();
+            before = 0;
+        }
+        let distance = number.checked_sub(before);
+        push_varint(
+            &mut shard,
+            distance.ok_or_else(|| StoreError::damaged("history", "changes out of order"))?,
+        );
+        before = number;
     }
-    let distance = number.checked_sub(before);
-    push_varint(
-        &mut shard,
-        distance.ok_or_else(|| StoreError::damaged("history", "changes out of order"))?,
-    );
     table.insert(&open, shard.as_slice())?;
     Ok(())
 }
@@ -177,7 +180,7 @@ mod tests {
             let mut noted = Vec::<(u64, u8)>::new();
             for (of, distance, forgotten) in steps {
                 let number = noted.last().map_or(0, |(number, _)| *number) + distance;
-                note(&mut table, key(of), number).unwrap();
+                note(&mut table, key(of), [number]).unwrap();
                 noted.push((number, of));
                 // Now and then some are undone again.
                 for _ in 0..if forgotten > 5 { forgotten } else { 0 } {

@@ -4,15 +4,14 @@ use crate::codec::{
     encode_word,
 };
 use crate::schema::{
-    WriteTables, account_history_key, account_node_key, meta, storage_history_key, storage_key,
-    storage_node_key, storage_node_key_end,
+    WriteTables, account_node_key, meta, storage_key, storage_node_key, storage_node_key_end,
 };
 use crate::{
-    BlockBatch, BlockId, Store, StoreError, base::note_wiped, changed_at, log_index, lookup,
-    pieces, prune,
+    BlockBatch, BlockId, Store, StoreError, base::note_wiped, log_index, lookup, pending, pieces,
+    prune,
 };
 use alloy_primitives::{Address, KECCAK256_EMPTY, U256};
-use heddle_trie::{AccountChange, StateChanges, TrieUpdates};
+use heddle_trie::{AccountChange, Nibbles, NodeUpdates, StateChanges, TrieUpdates};
 use redb::ReadableTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -37,7 +36,8 @@ impl Store {
         self.write(&writer, |tables| {
             apply_changes(tables, 0, batch.changes, false)?;
             note_storage_only(tables, batch.changes)?;
-            apply_trie_updates(tables, batch.trie)?;
+            apply_trie_updates(tables, [&**batch.trie])?;
+            pending::set_settled(tables, 0)?;
             write_block(tables, batch)
         })
     }
@@ -83,9 +83,14 @@ impl Store {
                 if elsewhere {
                     note_wiped(tables, number, batch.changes)?;
                 }
-                write_history(tables, number, &overwritten)?;
-                apply_trie_updates(tables, batch.trie)?;
+                for (place, piece) in (0..).zip(overwritten.encode()) {
+                    tables.changes.insert((number, place), piece.as_slice())?;
+                }
+                tables.pending.add(number, &overwritten, batch.trie);
                 write_block(tables, batch)?;
+            }
+            if tables.pending.is_due(self.inner.config.pending_entries_max) {
+                pending::settle(tables)?;
             }
             prune::follow(tables, head.number, batches.len() as u64, &self.inner.config.prune)
         })?;
@@ -135,27 +140,6 @@ pub(crate) fn write_block(
     let start = Instant::now();
     log_index::add_block(tables, number, batch.receipts)?;
     metrics::histogram!("heddle_store_log_index_seconds").record(start.elapsed());
-    Ok(())
-}
-
-fn write_history(
-    tables: &mut WriteTables<'_>,
-    number: u64,
-    overwritten: &ChangeSet,
-) -> Result<(), StoreError> {
-    for (place, piece) in (0..).zip(overwritten.encode()) {
-        tables.changes.insert((number, place), piece.as_slice())?;
-    }
-    for (address, before) in &overwritten.accounts {
-        if before.state != StateBefore::Unchanged {
-            let key = account_history_key(address, number);
-            changed_at::note(&mut tables.account_history, key, number)?;
-        }
-        for slot in before.slots.keys() {
-            let key = storage_history_key(address, *slot, number);
-            changed_at::note(&mut tables.storage_history, key, number)?;
-        }
-    }
     Ok(())
 }
 
@@ -300,25 +284,32 @@ fn wipe_storage(
     Ok(slots)
 }
 
-pub(crate) fn apply_trie_updates(
+/// Does to the stored nodes what these updates do one after the other, each node written once.
+pub(crate) fn apply_trie_updates<'u>(
     tables: &mut WriteTables<'_>,
-    updates: &TrieUpdates,
+    updates: impl IntoIterator<Item = &'u TrieUpdates, IntoIter: Clone>,
 ) -> Result<(), StoreError> {
-    for (path, node) in &updates.account_nodes {
+    let updates = updates.into_iter();
+    for (path, node) in newest(updates.clone().map(|updates| &updates.account_nodes)) {
         let key = account_node_key(path);
         match node {
             Some(rlp) => tables.account_nodes.insert(key.as_slice(), rlp.as_slice())?,
             None => tables.account_nodes.remove(key.as_slice())?,
         };
     }
-    for (hashed_address, updates) in &updates.storage_nodes {
-        if updates.wiped {
-            let end = storage_node_key_end(*hashed_address);
+    let mut storages = BTreeMap::<_, Vec<_>>::new();
+    for (hashed_address, updates) in updates.flat_map(|updates| &updates.storage_nodes) {
+        storages.entry(*hashed_address).or_default().push(updates);
+    }
+    for (hashed_address, mut updates) in storages {
+        if let Some(wiped) = updates.iter().rposition(|updates| updates.wiped) {
+            let end = storage_node_key_end(hashed_address);
             let range = hashed_address.as_slice()..end.as_slice();
             tables.storage_nodes.retain_in(range, |_, _| false)?;
+            updates.drain(..wiped);
         }
-        for (path, node) in &updates.nodes {
-            let key = storage_node_key(*hashed_address, path);
+        for (path, node) in newest(updates.iter().map(|updates| &updates.nodes)) {
+            let key = storage_node_key(hashed_address, path);
             match node {
                 Some(rlp) => tables.storage_nodes.insert(key.as_slice(), rlp.as_slice())?,
                 None => tables.storage_nodes.remove(key.as_slice())?,
@@ -326,4 +317,22 @@ pub(crate) fn apply_trie_updates(
         }
     }
     Ok(())
+}
+
+/// Every path in order with what the last of several updates makes of its node.
+fn newest<'u>(
+    updates: impl Iterator<Item = &'u NodeUpdates>,
+) -> impl Iterator<Item = (&'u Nibbles, &'u Option<Vec<u8>>)> {
+    let mut all: Vec<_> = updates.flatten().collect();
+    // Stable: of one path, the newest stays the last.
+    all.sort_by_key(|(path, _)| *path);
+    let mut all = all.into_iter().peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let (path, node) = all.next()?;
+            if all.peek().is_none_or(|(next, _)| *next != path) {
+                return Some((path, node));
+            }
+        }
+    })
 }

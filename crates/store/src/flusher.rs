@@ -1,6 +1,6 @@
 //! Makes commits durable in the background, so that a block costs no disk write before it is shown.
 
-use crate::{StoreError, disk::Room};
+use crate::{StoreError, closing::ClosingDatabase, disk::Room, error::unless_damaged};
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, Durability};
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ impl Flusher {
     /// It takes `writer` before redb's own lock, as every writer does: that lock is handed over
     /// fairly, so that blocks committed back to back cannot keep the flush waiting.
     pub(crate) fn start(
-        database: Arc<Database>,
+        database: Arc<ClosingDatabase>,
         writer: Arc<Mutex<()>>,
         window: Duration,
         file: PathBuf,
@@ -48,7 +48,7 @@ impl Flusher {
         let thread = std::thread::Builder::new().name("heddle-flush".into()).spawn(move || {
             run(&for_thread, window, || {
                 let _writer = writer.lock();
-                make_durable(&database).map_err(|error| error.at(&file))
+                unless_damaged(|| make_durable(&database)).map_err(|error| error.at(&file))
             });
         })?;
         Ok(Self { shared, room, thread: Some(thread) })

@@ -34,6 +34,11 @@ impl PastNodes {
                 return Ok(());
             }
         }
+        for address in self.view().snapshot().pending.addresses() {
+            if visit(address)?.is_break() {
+                return Ok(());
+            }
+        }
         Ok(())
     }
 
@@ -63,6 +68,11 @@ impl PastNodes {
         for entry in history.map_err(StoreError::from)? {
             let (key, _) = entry.map_err(StoreError::from)?;
             if visit(U256::from_be_slice(&key.value()[20..52]))?.is_break() {
+                return Ok(());
+            }
+        }
+        for slot in self.view().snapshot().pending.slots_of(*address) {
+            if visit(slot)?.is_break() {
                 return Ok(());
             }
         }

@@ -5,7 +5,7 @@ use crate::schema::{META, SCHEMA_OLDEST, SCHEMA_VERSION, WriteTables, meta};
 use crate::{ChainIdentity, DurabilityPolicy, Store, StoreConfig, StoreError};
 use alloy_primitives::B256;
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -228,9 +228,13 @@ fn upgrade(database: &Database, version: u32) -> Result<(), StoreError> {
     tracing::info!(from = version, to = SCHEMA_VERSION, "the database takes this build's layout");
     let transaction = database.begin_write()?;
     crate::alterations::split_whole(&transaction)?;
-    transaction
-        .open_table(META)?
-        .insert(meta::SCHEMA_VERSION, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+    {
+        // Before version 5 every block's nodes and histories were written with it.
+        let mut tables = WriteTables::open(&transaction)?;
+        let head = tables.headers.last()?.map_or(0, |(number, _)| number.value());
+        crate::pending::set_settled(&mut tables, head)?;
+        tables.meta.insert(meta::SCHEMA_VERSION, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+    }
     transaction.commit()?;
     Ok(())
 }

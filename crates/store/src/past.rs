@@ -8,7 +8,9 @@ use crate::commit::{apply_changes, apply_trie_updates};
 use crate::error::unless_damaged;
 use crate::schema::{WriteTables, account_history_key, meta, storage_history_key};
 use crate::store::Snapshot;
-use crate::{Prunable, StateView, Store, StoreError, changed_at, log_index, lookup, pieces, prune};
+use crate::{
+    Prunable, StateView, Store, StoreError, changed_at, log_index, lookup, pending, pieces, prune,
+};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::{
     AccountChange, AccountProof, OverlayReader, SlotChange, StateChanges, TrieUpdates,
@@ -97,16 +99,18 @@ impl Store {
             };
 
             self.write(writer, |tables| {
+                pending::settle(tables)?;
                 apply_changes(tables, target, &changes, elsewhere)?;
                 if elsewhere {
                     forget_wiped_after(tables, target)?;
                 }
-                apply_trie_updates(tables, &updates)?;
+                apply_trie_updates(tables, [&updates])?;
                 for (number, step) in steps.iter().rev() {
                     remove_history(tables, *number, step)?;
                     removed.push(remove_block(tables, *number)?);
                 }
                 remove_alterations(tables, target.saturating_add(1)..=u64::MAX)?;
+                pending::set_settled(tables, target)?;
                 prune::lower(tables, target)?;
                 lower_tags(tables, target)
             })
@@ -259,7 +263,7 @@ pub(crate) fn root_of(snapshot: &Snapshot, number: u64) -> Result<B256, StoreErr
     }
 }
 
-fn check_root(snapshot: &Snapshot, number: u64, actual: B256) -> Result<(), StoreError> {
+pub(crate) fn check_root(snapshot: &Snapshot, number: u64, actual: B256) -> Result<(), StoreError> {
     let expected = root_of(snapshot, number)?;
     if actual == expected {
         Ok(())

@@ -7,7 +7,7 @@
 use crate::alterations::remove_alterations;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::schema::{ReadTables, WriteTables, account_history_key, meta, storage_history_key};
-use crate::{Store, StoreError, changed_at, log_index, lookup, pieces};
+use crate::{Store, StoreError, changed_at, log_index, lookup, pending, pieces};
 use redb::ReadableTable;
 
 /// How many blocks one commit forgets, beyond as many as it adds: enough to catch up with a distance that was made
@@ -207,6 +207,10 @@ pub(crate) fn lower(tables: &mut WriteTables<'_>, head: u64) -> Result<(), Store
 }
 
 fn forget(tables: &mut WriteTables<'_>, kept: Kept, next: Kept) -> Result<(), StoreError> {
+    if next.state > tables.pending.settled() {
+        // What waits follows from the changes that are to be forgotten.
+        pending::settle(tables)?;
+    }
     for number in kept.state..next.state {
         // The state before a block is what its change set leads back to, so that the next block's is the first to stay.
         forget_changes(tables, number + 1, next.state)?;

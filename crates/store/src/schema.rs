@@ -1,14 +1,14 @@
 //! The tables: names, keys and values. The page in `lib.rs` says what each is for.
 
 use crate::pieces::{PieceKey, PieceTable};
-use crate::{StoreError, TableSize};
+use crate::{StoreError, TableSize, pending::Pending};
 use alloy_primitives::{Address, B256, U256};
 use heddle_trie::Nibbles;
 use redb::{ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
 /// The version of the layout that this build reads and writes. Any change to a table's name, key
 /// or value makes it a new one.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// The oldest version that this build reads.
 pub(crate) const SCHEMA_OLDEST: u32 = 3;
@@ -50,12 +50,15 @@ macro_rules! tables {
         /// Every table of one write transaction.
         pub(crate) struct WriteTables<'t> {
             $(pub(crate) $field: Writable<'t, $key, $value>,)+
+            /// What those of nodes and histories lack.
+            pub(crate) pending: Pending,
         }
 
         impl<'t> WriteTables<'t> {
             /// Opens every table, creating the missing ones.
             pub(crate) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: transaction.open_table($definition)?,)+ })
+                let pending = Pending::default();
+                Ok(Self { $($field: transaction.open_table($definition)?,)+ pending })
             }
 
             /// Deletes every table with all that is in it.
@@ -126,6 +129,8 @@ pub(crate) mod meta {
     pub(crate) const ELSEWHERE: &str = "elsewhere";
     /// Addresses, each with the number of a block that wiped its storage: only where the base is somewhere else.
     pub(crate) const WIPED: &str = "wiped";
+    /// The last block whose nodes and histories are in their tables; see `pending.rs`.
+    pub(crate) const SETTLED: &str = "settled";
     /// The first block whose state, receipts and transactions are kept; see `prune.rs`.
     pub(crate) const KEPT: &str = "kept";
     /// Addresses, one after the other.

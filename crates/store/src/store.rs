@@ -1,8 +1,10 @@
 use crate::base::{Base, read_wiped};
+use crate::closing::ClosingDatabase;
 use crate::commit::addresses_in;
 use crate::disk::Room;
 use crate::error::unless_damaged;
 use crate::flusher::Flusher;
+use crate::pending::{PENDING_ENTRIES_MAX, Pending, settle, settled_block};
 use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{
     BlockId, ChainIdentity, Kept, PROOF_DEPTH_BLOCKS, Prunable, PruneDistances, StateView,
@@ -45,6 +47,8 @@ pub struct StoreConfig {
     pub prune: PruneDistances,
     /// How many blocks behind the head tries can be made again: for proofs, and for branches that leave the chain there.
     pub reorg_depth: u64,
+    /// How many entries of nodes and histories may wait in memory, to be written together with those of later blocks.
+    pub pending_entries_max: usize,
     /// Check every page of the file before it is used, not only after a crash. Reads all of it.
     pub check_file: bool,
 }
@@ -56,6 +60,7 @@ impl Default for StoreConfig {
             cache_bytes: CACHE_BYTES,
             prune: PruneDistances::default(),
             reorg_depth: PROOF_DEPTH_BLOCKS,
+            pending_entries_max: PENDING_ENTRIES_MAX,
             check_file: false,
         }
     }
@@ -79,7 +84,7 @@ pub(crate) struct StoreInner {
     /// before redb's own writer lock, never the other way round.
     writer: Arc<Mutex<()>>,
     room: Arc<Room>,
-    database: Arc<Database>,
+    database: Arc<ClosingDatabase>,
     pub(crate) config: StoreConfig,
     pub(crate) identity: ChainIdentity,
     /// The database file; a name in angle brackets when it is in memory.
@@ -96,6 +101,8 @@ pub(crate) struct Snapshot {
     pub(crate) storage_only: Vec<Address>,
     pub(crate) base: Base,
     pub(crate) kept: Kept,
+    /// What the tables of nodes and histories lack.
+    pub(crate) pending: Pending,
     /// Whose storage which block of a fork wiped, ascending; see `base.rs`.
     pub(crate) wiped: Vec<(Address, u64)>,
 }
@@ -107,7 +114,7 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    fn take(database: &Database) -> Result<Self, StoreError> {
+    fn take(database: &Database, pending: Pending) -> Result<Self, StoreError> {
         let tables = ReadTables::open(&database.begin_read()?)?;
         let head = match tables.headers.last()? {
             None => None,
@@ -123,7 +130,18 @@ impl Snapshot {
         let base = Base::read(&tables)?;
         let kept = tables.kept()?;
         let wiped = if base.elsewhere { read_wiped(&tables)? } else { Vec::new() };
-        Ok(Self { tables, head, storage_only, base, kept, wiped })
+        Ok(Self { tables, head, storage_only, base, kept, pending, wiped })
+    }
+
+    /// Of a database that was not written to since it was opened.
+    fn first(database: &Database) -> Result<Self, StoreError> {
+        let read = ReadTables::open(&database.begin_read()?)?;
+        let settled = Pending::none_after(settled_block(&read.meta)?);
+        let snapshot = Self::take(database, settled)?;
+        if snapshot.head.is_none_or(|head| head.number <= snapshot.pending.settled()) {
+            return Ok(snapshot);
+        }
+        Self::take(database, Pending::rebuild(snapshot)?)
     }
 
     pub(crate) fn head(&self) -> Result<BlockId, StoreError> {
@@ -147,9 +165,9 @@ impl Store {
         room: Arc<Room>,
         directory_lock: Option<std::fs::File>,
     ) -> Result<Self, StoreError> {
-        let database = Arc::new(database);
+        let database = Arc::new(ClosingDatabase::from(database));
         let snapshot =
-            unless_damaged(|| Snapshot::take(&database)).map_err(|error| error.at(&file))?;
+            unless_damaged(|| Snapshot::first(&database)).map_err(|error| error.at(&file))?;
         let writer = Arc::<Mutex<()>>::default();
         let window = match config.durability {
             // Commits are durable then, and it only looks for room.
@@ -224,6 +242,22 @@ impl Store {
         })
     }
 
+    /// Writes the nodes and histories that wait for later blocks, so that they need not be made anew when the store is
+    /// opened next.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let writer = self.write_lock()?;
+        self.write(&writer, settle)
+    }
+
+    /// How many of the newest blocks' nodes and histories wait for later blocks.
+    pub fn unsettled_blocks(&self) -> u64 {
+        let snapshot = self.snapshot();
+        snapshot.head.map_or(0, |head| head.number.saturating_sub(snapshot.pending.settled()))
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.inner.snapshot.read())
     }
@@ -268,7 +302,12 @@ impl Store {
         writer: &MutexGuard<'_, ()>,
         write: impl FnOnce(&mut WriteTables<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.transact(writer, |transaction| write(&mut WriteTables::open(transaction)?))
+        self.transact(writer, |transaction| {
+            let mut tables = WriteTables::open(transaction)?;
+            tables.pending = self.snapshot().pending.clone();
+            let done = write(&mut tables)?;
+            Ok((done, tables.pending))
+        })
     }
 
     /// As [`Self::write`], after everything that was there is deleted.
@@ -279,14 +318,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.transact(writer, |transaction| {
             WriteTables::delete(transaction)?;
-            write(&mut WriteTables::open(transaction)?)
+            let mut tables = WriteTables::open(transaction)?;
+            write(&mut tables)?;
+            Ok(((), tables.pending))
         })
     }
 
     fn transact<T>(
         &self,
         _writer: &MutexGuard<'_, ()>,
-        write: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+        write: impl FnOnce(&WriteTransaction) -> Result<(T, Pending), StoreError>,
     ) -> Result<T, StoreError> {
         let inner = &*self.inner;
         let commit = || {
@@ -295,9 +336,9 @@ impl Store {
                 DurabilityPolicy::EveryBlock => transaction.set_quick_repair(true),
                 DurabilityPolicy::Window(_) => transaction.set_durability(Durability::None)?,
             }
-            let done = write(&transaction)?;
+            let (done, pending) = write(&transaction)?;
             transaction.commit()?;
-            Ok((done, Arc::new(Snapshot::take(&inner.database)?)))
+            Ok((done, Arc::new(Snapshot::take(&inner.database, pending)?)))
         };
         match unless_damaged(commit) {
             Ok((done, snapshot)) => {

@@ -1,10 +1,8 @@
 use crate::codec::{HeaderRecord, decode_account, decode_word};
 use crate::error::unless_damaged;
-use crate::schema::{
-    account_history_key, account_node_key, storage_history_key, storage_key, storage_node_key,
-};
+use crate::schema::{account_node_key, storage_key, storage_node_key};
 use crate::store::Snapshot;
-use crate::{StoreError, change_set, changed_at};
+use crate::{StoreError, change_set};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use heddle_trie::{AccountState, Nibbles, NodeReader};
 use std::sync::Arc;
@@ -51,10 +49,7 @@ impl StateView {
             let tables = &self.snapshot.tables;
             if self.number < self.head {
                 // The first block after this one that changed the account kept what it was until then.
-                let key = account_history_key(address, 0);
-                if let Some(number) =
-                    changed_at::first_after(&tables.account_history, key, self.number)?
-                {
+                if let Some(number) = self.snapshot.account_changed_after(address, self.number)? {
                     return change_set::account_before(&tables.changes, number, address);
                 }
             }
@@ -74,8 +69,7 @@ impl StateView {
             let tables = &self.snapshot.tables;
             if self.number < self.head {
                 let wiped = self.next_wipe(address);
-                let key = storage_history_key(address, slot, 0);
-                let changed = changed_at::first_after(&tables.storage_history, key, self.number)?;
+                let changed = self.snapshot.slot_changed_after(address, slot, self.number)?;
                 if let Some(number) =
                     changed.filter(|changed| wiped.is_none_or(|wiped| *changed <= wiped))
                 {
@@ -161,6 +155,9 @@ impl NodeReader for StateView {
     fn account_node(&self, path: &Nibbles) -> Result<Option<Vec<u8>>, StoreError> {
         unless_damaged(|| {
             self.nodes_are_of_this_block()?;
+            if let Some(node) = self.snapshot.pending.account_node(path) {
+                return Ok(node.clone());
+            }
             let key = account_node_key(path);
             let node = self.snapshot.tables.account_nodes.get(key.as_slice())?;
             Ok(node.map(|node| node.value().to_vec()))
@@ -174,6 +171,9 @@ impl NodeReader for StateView {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         unless_damaged(|| {
             self.nodes_are_of_this_block()?;
+            if let Some(node) = self.snapshot.pending.storage_node(hashed_address, path) {
+                return Ok(node.clone());
+            }
             let key = storage_node_key(hashed_address, path);
             let node = self.snapshot.tables.storage_nodes.get(key.as_slice())?;
             Ok(node.map(|node| node.value().to_vec()))

@@ -5,8 +5,9 @@ mod support;
 
 use alloy_primitives::U256;
 use heddle_store::{StateView, Store, StoreError};
-use heddle_trie::{AccountState, StateChanges, TrieUpdates};
+use heddle_trie::{AccountState, StateChanges};
 use proptest::prelude::*;
+use std::sync::Arc;
 use support::{ACCOUNTS, Block, Chain, Model, SLOTS, address, slot, steps};
 
 /// A chain of so many blocks in a store of its own, and a store that forks its head.
@@ -27,12 +28,12 @@ fn forked(length: u64) -> (Store, Chain, Store) {
 }
 
 fn without_state(block: &Block) -> Block {
-    Block { changes: StateChanges::default(), trie: TrieUpdates::default(), ..block.clone() }
+    Block { changes: StateChanges::default(), trie: Arc::default(), ..block.clone() }
 }
 
 /// The block as it goes into the fork: no nodes, and of wiped slots that are written again what they were.
 fn for_fork(block: &Block, parent: &Model) -> Block {
-    let mut block = Block { trie: TrieUpdates::default(), ..block.clone() };
+    let mut block = Block { trie: Arc::default(), ..block.clone() };
     let wiped = block.changes.accounts.iter().filter(|(_, change)| change.wiped);
     for address in wiped.map(|(address, _)| *address).collect::<Vec<_>>() {
         let change = block.changes.accounts.get_mut(&address).expect("just found");

@@ -3,7 +3,7 @@
 mod support;
 
 use alloy_primitives::{B256, U256};
-use heddle_store::{BlockBatch, StateView, Store, StoreError};
+use heddle_store::{BlockBatch, PENDING_ENTRIES_MAX, StateView, Store, StoreConfig, StoreError};
 use heddle_trie::{Nibbles, NodeReader, StateChanges, TrieUpdates};
 use proptest::prelude::*;
 use support::{ACCOUNTS, Chain, SLOTS, Step, Steps, address, check, check_proofs, slot, steps};
@@ -41,12 +41,13 @@ fn with_genesis(store: &Store, chain: &Chain) {
 }
 
 /// Does `actions` to a store and to the model, and compares after each.
-fn run(directory: Option<&std::path::Path>, actions: &[Action]) {
+fn run(directory: Option<&std::path::Path>, actions: &[Action], pending_entries_max: usize) {
     let mut chain = Chain::new();
     let identity = chain.identity();
+    let config = StoreConfig { pending_entries_max, ..StoreConfig::default() };
     let open = || match directory {
-        Some(path) => Store::open(path, &identity).expect("the directory is free"),
-        None => Store::in_memory(&identity).expect("memory"),
+        Some(path) => Store::open_with(path, &identity, config).expect("the directory is free"),
+        None => Store::in_memory_with(&identity, config).expect("memory"),
     };
     let mut store = open();
     with_genesis(&store, &chain);
@@ -94,6 +95,14 @@ fn run(directory: Option<&std::path::Path>, actions: &[Action]) {
         check(&store, &chain);
     }
     check_proofs(&store, &chain);
+    store.settle().expect("it can be written");
+    assert_eq!(store.unsettled_blocks(), 0);
+    check(&store, &chain);
+}
+
+/// From writing nodes and histories with every block to never doing so.
+fn entries_max() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), 10usize..200, Just(PENDING_ENTRIES_MAX)]
 }
 
 proptest! {
@@ -101,9 +110,9 @@ proptest! {
 
     #[test]
     fn in_memory_every_state_and_block_of_a_random_history_reads_as_it_was(
-        actions in prop::collection::vec(action(), 1..14)
+        actions in prop::collection::vec(action(), 1..14), entries_max in entries_max(),
     ) {
-        run(None, &actions);
+        run(None, &actions, entries_max);
     }
 }
 
@@ -112,10 +121,10 @@ proptest! {
 
     #[test]
     fn on_disk_every_state_and_block_of_a_random_history_reads_as_it_was(
-        actions in prop::collection::vec(action(), 1..14)
+        actions in prop::collection::vec(action(), 1..14), entries_max in entries_max(),
     ) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        run(Some(directory.path()), &actions);
+        run(Some(directory.path()), &actions, entries_max);
     }
 }
 

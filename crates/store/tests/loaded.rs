@@ -4,7 +4,8 @@ mod support;
 
 use alloy_primitives::B256;
 use heddle_store::{NewBase, Store, StoreError, StoredAccount};
-use heddle_trie::{NoNodes, StateChanges, TrieUpdates, state_root};
+use heddle_trie::{NoNodes, StateChanges, state_root};
+use std::sync::Arc;
 use support::{Block, Chain, Model, changes_from_nothing, check, steps};
 
 /// A chain of so many blocks, in a store of its own.
@@ -20,7 +21,7 @@ fn chain_of(length: u64) -> (Store, Chain) {
 }
 
 fn without_state(block: &Block) -> Block {
-    Block { changes: StateChanges::default(), trie: TrieUpdates::default(), ..block.clone() }
+    Block { changes: StateChanges::default(), trie: Arc::default(), ..block.clone() }
 }
 
 /// Puts the newest blocks of `chain`, from `first` on, in the place of what is in `store`.
@@ -32,7 +33,7 @@ fn load(store: &Store, chain: &Chain, first: usize) -> Result<(), StoreError> {
     let state = StateChanges { code: codes.collect(), ..state };
     let earlier: Vec<Block> =
         chain.blocks[first..chain.blocks.len() - 1].iter().map(without_state).collect();
-    let head = Block { changes: state, trie, ..head.clone() };
+    let head = Block { changes: state, trie: trie.into(), ..head.clone() };
     let earlier: Vec<_> = earlier.iter().map(Block::batch).collect();
     store.replace(&NewBase { earlier: &earlier, head: head.batch(), root })
 }

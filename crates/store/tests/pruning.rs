@@ -118,6 +118,8 @@ proptest! {
         let kept = by_and_by.kept();
         prop_assert_eq!((report.state, report.receipts, report.bodies), (kept.state, kept.receipts, kept.bodies));
         check_kept(&at_once, &again, kept);
+        at_once.settle().expect("it can be written");
+        by_and_by.settle().expect("it can be written");
         for table in ["changes", "receipts", "bodies", "account_history", "storage_history", "recent_logs"] {
             prop_assert_eq!(entries(&at_once, table), entries(&by_and_by, table), "{}", table);
         }

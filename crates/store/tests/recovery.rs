@@ -267,6 +267,8 @@ fn a_database_of_the_version_before_is_taken_over_with_what_was_altered_in_it() 
     let store = Store::open(directory.path(), &chain.identity()).expect("opened");
     let next = store.head().expect("there").number + 1;
     store.put_alterations(0, std::slice::from_ref(&altered)).expect("writable");
+    // As every block's nodes and histories were written with it.
+    store.settle().expect("writable");
     drop(store);
     let database = Database::open(directory.path().join(DATABASE_FILE)).expect("opened");
     let transaction = database.begin_write().expect("writable");
@@ -277,6 +279,7 @@ fn a_database_of_the_version_before_is_taken_over_with_what_was_altered_in_it() 
         whole.insert(next, bytes.as_slice()).expect("writable");
         let mut meta = transaction.open_table(META).expect("there");
         meta.insert("schema_version", 3u32.to_be_bytes().as_slice()).expect("writable");
+        meta.remove("settled").expect("writable").expect("there");
     }
     transaction.delete_table(PIECES).expect("writable");
     transaction.commit().expect("committed");

@@ -9,6 +9,7 @@ use heddle_trie::{
     AccountChange, AccountState, NoNodes, SlotChange, StateChanges, StateTrie, TrieUpdates,
     state_root,
 };
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Accounts of the short run; the token has as many slots.
@@ -58,7 +59,7 @@ fn block(parent: B256, number: u64, state_root: B256) -> (Header, B256) {
 fn batch<'a>(
     (header, hash): &'a (Header, B256),
     changes: &'a StateChanges,
-    trie: &'a TrieUpdates,
+    trie: &'a Arc<TrieUpdates>,
 ) -> BlockBatch<'a> {
     BlockBatch {
         header,
@@ -129,8 +130,8 @@ fn roots_over_a_large_state_are_those_of_a_full_recomputation() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let identity = ChainIdentity { chain_id: 1, genesis_hash: head.1 };
     let store = Store::open(directory.path(), &identity).expect("opened");
-    store.commit_genesis(&batch(&head, &changes, &trie)).expect("an empty store takes it");
-    drop((changes, trie));
+    store.commit_genesis(&batch(&head, &changes, &trie.into())).expect("an empty store takes it");
+    drop(changes);
 
     let mut kept = StateTrie::stored(&store.latest().expect("stored")).expect("readable");
     for kind in [Kind::Slots, Kind::Accounts] {
@@ -147,7 +148,7 @@ fn roots_over_a_large_state_are_those_of_a_full_recomputation() {
             assert_eq!(after.root(), root);
             kept = after;
             head = block(head.1, head.0.number + 1, root);
-            store.commit_block(&batch(&head, &changes, &trie)).expect("it extends the head");
+            store.commit_block(&batch(&head, &changes, &trie.into())).expect("it extends the head");
         }
         println!(
             "{accounts} accounts, {changed} changed {kind:?} a block: {:.1} ms with the nodes that \
