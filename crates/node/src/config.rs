@@ -32,6 +32,8 @@ pub struct NodeConfig {
     pub coinbase: alloy_primitives::Address,
     /// How long a block may be shown before it is on disk.
     pub durability: DurabilityPolicy,
+    /// Memory for pages of the database, in bytes.
+    pub cache_bytes: usize,
     /// How far behind the head states, receipts and transactions are kept.
     pub prune: PruneDistances,
     /// How many blocks behind the head a branch may leave the chain, and proofs can be made.
@@ -52,6 +54,7 @@ impl NodeConfig {
     pub(crate) fn store_config(&self) -> StoreConfig {
         StoreConfig {
             durability: self.durability,
+            cache_bytes: self.cache_bytes,
             prune: self.prune,
             reorg_depth: self.reorg_depth,
             ..StoreConfig::default()

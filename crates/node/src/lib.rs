@@ -25,6 +25,6 @@ pub use heddle_chainspec::ChainSpec;
 pub use heddle_remote::{ForkBlock, ForkOptions, Patience};
 pub use heddle_rpc::{Apis, ForkDefaults, LogSwitch, RpcConfig, RpcLimits};
 pub use heddle_store::{
-    DURABILITY_WINDOW, DurabilityPolicy, PROOF_DEPTH_BLOCKS, PruneDistances, TableSize,
+    CACHE_BYTES, DURABILITY_WINDOW, DurabilityPolicy, PROOF_DEPTH_BLOCKS, PruneDistances, TableSize,
 };
 pub use running::{Node, STOP_TIME_MAX, check_store, init_datadir, open_chain, open_store};

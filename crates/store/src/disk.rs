@@ -25,9 +25,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// What is held is held in pieces of this many bytes, redb's smallest page.
 const PIECE_BYTES: usize = 4_096;
 
-/// How many of them: as many as redb's cache has, of which at most half is unwritten.
-const PIECES_MAX: usize = crate::CACHE_BYTES / PIECE_BYTES;
-
 /// Whether the disk has room, as the file and the store's writers tell each other.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -93,6 +90,8 @@ impl Room {
 pub(crate) struct PatientFile<F> {
     file: F,
     room: Arc<Room>,
+    /// How many pieces are held: as many as redb's cache has, of which at most half is unwritten.
+    pieces_max: usize,
     /// Locked for one read or write, and while what is held goes into the file.
     held: Mutex<Held>,
 }
@@ -114,8 +113,9 @@ fn is_want_of_room(error: &Error) -> bool {
 }
 
 impl<F: StorageBackend> PatientFile<F> {
-    pub(crate) fn new(file: F, room: Arc<Room>) -> Self {
-        Self { file, room, held: Mutex::default() }
+    pub(crate) fn new(file: F, room: Arc<Room>, cache_bytes: usize) -> Self {
+        let pieces_max = cache_bytes / PIECE_BYTES;
+        Self { file, room, pieces_max, held: Mutex::default() }
     }
 
     fn is_full(&self) -> bool {
@@ -135,7 +135,7 @@ impl<F: StorageBackend> PatientFile<F> {
             let (number, start) = (at / PIECE_BYTES as u64, (at % PIECE_BYTES as u64) as usize);
             let (now, rest) = data.split_at(data.len().min(PIECE_BYTES - start));
             if !held.pieces.contains_key(&number) {
-                if held.pieces.len() >= PIECES_MAX {
+                if held.pieces.len() >= self.pieces_max {
                     return Err(ErrorKind::StorageFull.into());
                 }
                 let mut piece = Box::new([0; PIECE_BYTES]);

@@ -20,7 +20,7 @@
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
-//! | `meta` | name | schema version, chain id, genesis hash, finalized and safe numbers, accounts that were left with storage only |
+//! | `meta` | name | schema version, chain id, genesis hash, finalized, safe and settled numbers, accounts that were left with storage only |
 //! | `headers` | number | hash, total difficulty, RLP of the header; the last entry is the head |
 //! | `block_numbers` | hash | number |
 //! | `bodies` | number, piece | RLP of transactions, senders, ommers, withdrawals; see `pieces.rs` |
@@ -30,10 +30,10 @@
 //! | `accounts` | address | nonce, code hash, balance: the state after the head |
 //! | `storage` | address, slot | value: the state after the head |
 //! | `code` | code hash | code |
-//! | `account_nodes` | path | RLP of the node, of the head's account trie |
+//! | `account_nodes` | path | RLP of the node, of the account trie after the last *settled* block |
 //! | `storage_nodes` | hashed address, path | RLP of the node, of a storage trie |
 //! | `changes` | number, piece | all values that the block overwrote, by address and slot |
-//! | `account_history` | address, last number | the blocks that changed the account; see `changed_at.rs` |
+//! | `account_history` | address, last number | the blocks up to the settled one that changed the account; see `changed_at.rs` |
 //! | `storage_history` | address, slot, last number | the blocks that changed the slot |
 //! | `recent_logs` | number | fingerprints of the addresses and topics of its logs, of the newest blocks |
 //! | `log_chunks` | last block, fingerprint, page | the same of older blocks, by fingerprint; see `log_index.rs` |
@@ -44,6 +44,12 @@
 //! changed the account or slot, and that block's changes say what it was until then; if there is none, it has not changed
 //! since and the flat state says it. A wiped storage is entered slot by slot, so that this stays
 //! true. The genesis block has no changes and no history, since nothing is before it.
+//!
+//! # Written together
+//! The keys of nodes and histories are spread over their tables, so that a block's would cost nearly a page each. They
+//! wait in memory until those of several blocks are written in one go, which settles these blocks; readers find there
+//! what the tables lack, and when a store is opened it is made anew from the change sets ([`StoreConfig::pending_entries_max`];
+//! see `pending.rs`). [`Store::settle`] writes them at once.
 //!
 //! # Loaded chains
 //! A store can begin at a later block than genesis ([`NewBase`]), with a state that is given as a

@@ -184,7 +184,11 @@ fn open_file(
             .set_repair_callback(|repair| {
                 tracing::info!(progress = repair.progress(), "repairing the database");
             })
-            .create_with_backend(PatientFile::new(FileBackend::new(opened)?, room))
+            .create_with_backend(PatientFile::new(
+                FileBackend::new(opened)?,
+                room,
+                config.cache_bytes,
+            ))
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => opened.map_err(|error| database_error(path, file, error)),

@@ -148,7 +148,7 @@ fn open(disk: &Handle, chain: &Chain, durability: DurabilityPolicy) -> Result<St
     let room = Room::of(Path::new("disk"));
     let is_new = disk.0.lock().shown.is_empty();
     let database = Builder::new()
-        .create_with_backend(PatientFile::new(disk.clone(), room.clone()))
+        .create_with_backend(PatientFile::new(disk.clone(), room.clone(), crate::CACHE_BYTES))
         .map_err(|error| StoreError::Database(Box::new(error.into())))?;
     if is_new {
         write_identity(&database, &chain.identity())?;

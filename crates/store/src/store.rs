@@ -21,7 +21,7 @@ use std::time::Duration;
 pub const DURABILITY_WINDOW: Duration = Duration::from_millis(100);
 
 /// Memory for pages read and written, in bytes.
-pub const CACHE_BYTES: usize = 512 << 20;
+pub const CACHE_BYTES: usize = 1 << 30;
 
 /// How often a writer that waits for others looks whether they wait for room.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -430,7 +430,7 @@ mod tests {
 
     fn on(disk: &Arc<SmallDisk>, durability: DurabilityPolicy) -> Store {
         let room = Room::of(Path::new("disk"));
-        let file = PatientFile::new(Handle(disk.clone()), room.clone());
+        let file = PatientFile::new(Handle(disk.clone()), room.clone(), CACHE_BYTES);
         // So small that pages are read from the disk again.
         let mut builder = Builder::new();
         let database = builder.set_cache_size(256 << 10).create_with_backend(file);
