@@ -413,6 +413,18 @@ pub(crate) fn changes_from_nothing(state: &Model) -> StateChanges {
     changes
 }
 
+/// Puts further blocks on the chain, and on its store.
+pub(crate) fn commit(store: &Store, chain: &mut Chain, blocks: u64) {
+    if store.head().is_none() {
+        store.commit_genesis(&chain.blocks[0].batch()).expect("an empty store takes its genesis");
+    }
+    for _ in 0..blocks {
+        let seed = chain.blocks.len() as u64;
+        let block = chain.extend(store, &steps(seed), seed);
+        store.commit_block(&block.batch()).expect("it extends the head");
+    }
+}
+
 /// Proofs of every account at every block, against the header and the model.
 pub(crate) fn check_proofs(store: &Store, chain: &Chain) {
     let slots: Vec<U256> = (0..=SLOTS).map(slot).collect();
