@@ -88,9 +88,9 @@ impl Store {
                 }
                 tables.pending.add(number, &overwritten, batch.trie);
                 write_block(tables, batch)?;
-            }
-            if tables.pending.is_due(self.inner.config.pending_entries_max) {
-                pending::settle(tables)?;
+                if tables.pending.is_due(self.inner.config.pending_entries_max) {
+                    pending::settle(tables)?;
+                }
             }
             prune::follow(tables, head.number, batches.len() as u64, &self.inner.config.prune)
         })?;

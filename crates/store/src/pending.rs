@@ -7,6 +7,7 @@
 //! Nothing is lost in a crash: what waits follows from what is written with each block, its change set and the flat state
 //! ([`Pending::rebuild`]). Until it is written, readers find it here: every snapshot has what its tables lack.
 
+use crate::chain::decode_tag;
 use crate::change_set::{ChangeSet, StateBefore};
 use crate::past::{change_set, check_root};
 use crate::schema::{WriteTables, account_history_key, meta, storage_history_key};
@@ -291,12 +292,7 @@ impl Snapshot {
 pub(crate) fn settled_block(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
 ) -> Result<u64, StoreError> {
-    let Some(number) = table.get(meta::SETTLED)? else {
-        return Ok(0);
-    };
-    let number = number.value().try_into();
-    let number = number.map_err(|_| StoreError::damaged("meta", "not a block number"))?;
-    Ok(u64::from_be_bytes(number))
+    table.get(meta::SETTLED)?.map_or(Ok(0), |number| decode_tag(number.value()))
 }
 
 /// From now on the tables have all up to and including block `number`, and nothing waits.
