@@ -433,8 +433,8 @@ pub(crate) struct Node {
     )]
     pub(crate) durability_window_ms: Option<u64>,
     /// Memory for pages of the database, in MiB.
-    #[arg(long = "cache", value_name = "MIB", default_value_t = heddle_node::CACHE_BYTES >> 20, value_parser = cache_mib)]
-    pub(crate) cache_mib: usize,
+    #[arg(long = "cache", value_name = "MIB", default_value_t = (heddle_node::CACHE_BYTES >> 20) as u32, value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    pub(crate) cache_mib: u32,
     #[command(flatten)]
     pub(crate) prune: Prune,
     /// How many blocks behind the head a branch may leave the chain, and proofs can be made.
@@ -591,15 +591,6 @@ fn gwei(text: &str) -> Result<u128, String> {
 
 /// What changed in so many blocks is undone in memory for a proof or a branch.
 const REORG_DEPTH_MAX: u64 = 65_536;
-
-/// Least and most memory for pages of the database, in MiB.
-const CACHE_MIB: std::ops::RangeInclusive<usize> = 16..=1 << 20;
-
-fn cache_mib(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|mib| CACHE_MIB.contains(mib)).ok_or_else(|| {
-        format!("not a number of MiB from {} to {}", CACHE_MIB.start(), CACHE_MIB.end())
-    })
-}
 
 /// Longest durability window: what piles up in memory meanwhile is some megabytes a second.
 const DURABILITY_WINDOW_MAX_MS: u64 = 60_000;

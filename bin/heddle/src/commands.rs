@@ -158,7 +158,7 @@ fn config(
         coinbase: args.etherbase,
         prune,
         reorg_depth: args.reorg_depth,
-        cache_bytes: args.cache_mib << 20,
+        cache_bytes: (args.cache_mib as usize) << 20,
         durability: args.durability_window_ms.map_or(args.durability, args::durability_window),
         rpc: args.rpc.complete(
             RpcConfig {

@@ -119,8 +119,10 @@ impl Node {
         chain.store().stop_waiting_for_room();
         let stopped = tokio::task::spawn_blocking(move || {
             miner.stop();
-            let settled = chain.store().settle();
-            chain.store().flush().and(settled)
+            let store = chain.store();
+            // So that the next start need not make anew what waits; in memory there is none.
+            let settled = if store.is_on_disk() { store.settle() } else { Ok(()) };
+            store.flush().and(settled)
         });
         match stopped.await {
             Ok(flushed) => Ok(flushed?),

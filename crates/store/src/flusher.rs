@@ -48,7 +48,7 @@ impl Flusher {
         let thread = std::thread::Builder::new().name("heddle-flush".into()).spawn(move || {
             run(&for_thread, window, || {
                 let _writer = writer.lock();
-                unless_damaged(|| make_durable(&database)).map_err(|error| error.at(&file))
+                make_durable(&database).map_err(|error| error.at(&file))
             });
         })?;
         Ok(Self { shared, room, thread: Some(thread) })
@@ -133,10 +133,12 @@ pub(crate) fn make_durable(database: &Database) -> Result<(), StoreError> {
     let span = tracing::debug_span!("flush");
     let _entered = span.enter();
     let start = Instant::now();
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Durability::Immediate)?;
-    transaction.set_quick_repair(true);
-    transaction.commit()?;
+    unless_damaged(|| {
+        let mut transaction = database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        transaction.set_quick_repair(true);
+        Ok(transaction.commit()?)
+    })?;
     metrics::histogram!("heddle_store_flush_seconds").record(start.elapsed());
     Ok(())
 }

@@ -125,10 +125,11 @@ impl Pending {
         self.layers.push(Layer::of(number, overwritten, nodes.clone()));
         while self.layers.len() > LAYERS_MAX {
             let pair = |at: usize| self.layers[at].entries + self.layers[at + 1].entries;
-            let Some(at) = (0..self.layers.len() - 1).min_by_key(|at| pair(*at)) else { return };
+            let Some(at) = (0..self.layers.len() - 1).min_by_key(|at| pair(*at)) else { break };
             self.layers[at] = self.layers[at].and_then(&self.layers[at + 1]);
             self.layers.remove(at + 1);
         }
+        metrics::gauge!("heddle_store_pending_entries").set(self.entries() as f64);
     }
 
     /// Whether so much waits that it is to be written, of which `entries_max` may.
@@ -137,9 +138,7 @@ impl Pending {
             return false;
         };
         let together = newest.entries.saturating_mul(BLOCKS_TOGETHER).max(ENTRIES_TOGETHER_MIN);
-        let entries = self.entries();
-        metrics::gauge!("heddle_store_pending_entries").set(entries as f64);
-        entries >= together.min(entries_max) || newest.last - self.settled >= BLOCKS_MAX
+        self.entries() >= together.min(entries_max) || newest.last - self.settled >= BLOCKS_MAX
     }
 
     /// The node of the account trie at `path`, where it waits.
@@ -204,9 +203,6 @@ impl Pending {
     /// settled.
     pub(crate) fn rebuild(snapshot: Snapshot) -> Result<Self, StoreError> {
         let (head, settled) = (snapshot.head()?.number, snapshot.pending.settled);
-        if head <= settled {
-            return Ok(Self::none_after(settled));
-        }
         let start = Instant::now();
         let (mut accounts, mut slots) = (Vec::new(), Vec::new());
         let mut together = ChangeSet::default();
@@ -328,6 +324,7 @@ pub(crate) fn settle(tables: &mut WriteTables<'_>) -> Result<(), StoreError> {
         changed_at::note(&mut tables.storage_history, key, numbers)?;
     }
     set_settled(tables, last)?;
+    metrics::gauge!("heddle_store_pending_entries").set(0);
     metrics::histogram!("heddle_store_settle_seconds").record(start.elapsed());
     Ok(())
 }

@@ -135,9 +135,8 @@ impl Snapshot {
 
     /// Of a database that was not written to since it was opened.
     fn first(database: &Database) -> Result<Self, StoreError> {
-        let read = ReadTables::open(&database.begin_read()?)?;
-        let settled = Pending::none_after(settled_block(&read.meta)?);
-        let snapshot = Self::take(database, settled)?;
+        let mut snapshot = Self::take(database, Pending::default())?;
+        snapshot.pending = Pending::none_after(settled_block(&snapshot.tables.meta)?);
         if snapshot.head.is_none_or(|head| head.number <= snapshot.pending.settled()) {
             return Ok(snapshot);
         }
@@ -204,7 +203,7 @@ impl Store {
     }
 
     /// Whether the store is there again after its last clone is gone.
-    pub(crate) fn is_on_disk(&self) -> bool {
+    pub fn is_on_disk(&self) -> bool {
         self.inner.directory_lock.is_some()
     }
 
