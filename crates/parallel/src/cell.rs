@@ -355,6 +355,8 @@ pub(crate) struct Cell<K, V: Value> {
     parent: OnceLock<V::Kept>,
     /// Whether anybody ever wrote it.
     written: AtomicBool,
+    /// Whether it is known how much most transactions add to it.
+    counts: AtomicBool,
     /// Whether anybody ever wrote a value that does not depend on the one before: hardly any account
     /// that many pay to is ever changed otherwise.
     replaced: AtomicBool,
@@ -371,6 +373,7 @@ impl<K, V: Value> Cell<K, V> {
             key,
             parent: OnceLock::new(),
             written: AtomicBool::new(false),
+            counts: AtomicBool::new(false),
             replaced: AtomicBool::new(false),
             versions: Mutex::new(Versions::None),
         }
@@ -393,6 +396,17 @@ impl<K, V: Value> Cell<K, V> {
         self.parent.get().map(V::of)
     }
 
+    /// Says that it [`Self::counts`].
+    pub(crate) fn set_counts(&self) {
+        self.counts.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is known how much most transactions add to it. Nothing depends on when that is
+    /// seen.
+    pub(crate) fn counts(&self) -> bool {
+        self.counts.load(Ordering::Relaxed)
+    }
+
     /// What `reader` sees.
     pub(crate) fn find(&self, reader: TxIndex) -> Found<V> {
         // Acquire pairs with the release in `publish`. A reader that comes too early for a write
@@ -402,6 +416,21 @@ impl<K, V: Value> Cell<K, V> {
         }
         let versions = self.versions.lock();
         self.resolve(below(versions.all(), reader), Version::is_estimate)
+    }
+
+    /// As [`Self::find`], with the versions left out whose writers are such.
+    pub(crate) fn find_without(&self, reader: TxIndex, skip: impl Fn(TxIndex) -> bool) -> Found<V> {
+        if !self.written.load(Ordering::Acquire) {
+            return Found::Parent;
+        }
+        let versions = self.versions.lock();
+        let mut below = below(versions.all(), reader);
+        while let [rest @ .., last] = below
+            && skip(last.tx)
+        {
+            below = rest;
+        }
+        self.resolve(below, Version::is_estimate)
     }
 
     /// As [`Self::find`], but changes of whatever is there are taken as they are, even if they may

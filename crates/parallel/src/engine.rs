@@ -2,12 +2,14 @@
 //! few reads and writes in the model checks.
 
 use crate::{
+    cell::Found,
     location::{Incarnation, Location, TxIndex},
-    memory::{Read, StaleRead, VersionedMemory, Write},
+    memory::{Read, SlotCell, StaleRead, VersionedMemory, Write},
     profile::{Conflict, Ending, WorkerLog},
     scheduler::{Plan, Scheduler, Stretch, Task},
     sync::{Backoff, Mutex, MutexGuard},
 };
+use alloy_primitives::U256;
 use std::time::Instant;
 
 /// What one incarnation read and wrote.
@@ -121,11 +123,26 @@ impl<C> View<'_, '_, C> {
         !self.scheduler.stopped()
     }
 
+    /// See [`VersionedMemory::foresee`].
+    pub(crate) fn foresee(&self, cell: &SlotCell) -> (Found<U256>, U256) {
+        foresee(self.memory, self.scheduler, cell, self.tx)
+    }
+
     /// What the commits so far add up to. Final only [`Self::at_head`], where nothing else can be
     /// committed before this transaction ends.
     pub(crate) fn committed<R>(&self, read: impl FnOnce(&C) -> R) -> R {
         read(&self.committed.lock())
     }
+}
+
+fn foresee(
+    memory: &VersionedMemory,
+    scheduler: &Scheduler<'_>,
+    cell: &SlotCell,
+    tx: TxIndex,
+) -> (Found<U256>, U256) {
+    let slot = Location::Slot(cell.key.0, cell.key.1);
+    memory.foresee(cell, tx, &scheduler.additions(&slot, tx))
 }
 
 /// The last incarnation that ran to its end. Its writes are what stands in the memory under this
@@ -340,6 +357,9 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         self.scheduler.published(desk.log.worker());
         // What the head read is not taken down; then the writes say it.
         self.scheduler.ran(tx, |location| trace.touched(location));
+        for slot in self.scheduler.counted(tx, |slot| self.added(tx, &trace, slot)) {
+            self.slot(&slot).inspect(|cell| cell.set_counts());
+        }
         if view.at_head
             && let Some(mut committed) = self.committed.try_lock()
         {
@@ -394,6 +414,50 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         self.memory.validate(tx, &trace.reads).err()
     }
 
+    /// As [`Self::stale`], ahead of its turn: what it was told of a counter is to be what it would be
+    /// told now.
+    fn seems_stale(&self, tx: TxIndex, slot: &Slot<'m, T::Output>) -> Option<StaleRead> {
+        let (trace, _) = slot.as_ref()?;
+        let holds = |read: &Read<'m>| {
+            let Read::Counter(cell, told) = *read else {
+                return self.memory.validate(tx, std::slice::from_ref(read));
+            };
+            let (found, more) = foresee(self.memory, &self.scheduler, cell, tx);
+            let told_before = |now: &U256| now.wrapping_add(more) == told;
+            cell.check_found(found, told_before)
+                .map_err(|writer| StaleRead { location: read.location(), writer })
+        };
+        trace.reads.iter().find_map(|read| holds(read).err())
+    }
+
+    fn slot(&self, slot: &Location) -> Option<&'m SlotCell> {
+        let Location::Slot(address, key) = *slot else { return None };
+        self.memory.known_slot(address, key)
+    }
+
+    /// How much a run of `tx` has added to a slot.
+    fn added(&self, tx: TxIndex, trace: &Trace<'m>, slot: &Location) -> U256 {
+        let Some(cell) = self.slot(slot) else { return U256::ZERO };
+        let written = trace.writes.iter().find_map(|write| match write {
+            Write::Slot(written, value) if std::ptr::eq(*written, cell) => Some(*value),
+            _ => None,
+        });
+        let Some(written) = written else { return U256::ZERO };
+        let read = trace.reads.iter().find_map(|read| match read {
+            Read::Slot(read, value) | Read::Counter(read, value) if std::ptr::eq(*read, cell) => {
+                Some(*value)
+            }
+            _ => None,
+        });
+        // What the head reads is not taken down, but final.
+        let read = read.or_else(|| match self.memory.find_slot(cell, tx) {
+            Found::Written(_, value) => Some(value),
+            Found::Parent => cell.known_parent(),
+            Found::Estimate(_) => None,
+        });
+        written.wrapping_sub(read.unwrap_or_default())
+    }
+
     fn conflict(
         &self,
         tx: TxIndex,
@@ -410,7 +474,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     /// Validates a claimed transaction ahead of its turn and runs it again if it is stale.
     fn check<'w>(&'w self, tx: TxIndex, desk: &mut Desk<'_, 'm, T::Worker<'w>>) {
         let slot = self.slots[tx.as_usize()].lock();
-        match self.stale(tx, &slot) {
+        match self.seems_stale(tx, &slot) {
             None => {
                 drop(slot);
                 self.scheduler.executed(tx);

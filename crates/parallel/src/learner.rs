@@ -7,14 +7,21 @@
 //! further conflict there takes from the rule what the new reader does not have; transactions that
 //! follow a rule and do not touch its location refute it. Whatever a rule says, it costs or saves
 //! time only.
+//!
+//! Where the location is a slot that only counts (see [`Counter`]), who follows a rule need not wait
+//! for those of whom it is known what they add.
 
 use crate::{
+    counter::{Additions, Counter, Nature},
     forecast::CHAIN_PERCENT_MAX,
     location::{Location, TxIndex},
     sync::{AtomicBool, Mutex, Ordering},
 };
 use alloy_consensus::Transaction as _;
-use alloy_primitives::map::{Entry, HashMap};
+use alloy_primitives::{
+    U256,
+    map::{Entry, HashMap},
+};
 use heddle_evm::RecoveredTransaction;
 use smallvec::SmallVec;
 
@@ -30,6 +37,11 @@ const RULES_A_WORD_MAX: usize = 8;
 const RULES_A_TRANSACTION_MAX: usize = 16;
 /// Rules that a transaction is made to wait for.
 pub(crate) const LINKS_MAX: usize = 2;
+/// Counters that a transaction adds to, as far as it is of interest.
+pub(crate) const COUNTERS_MAX: usize = 4;
+/// Transactions that are handed out ahead of the head while it is not known yet whether the slot
+/// that they have in common counts: those handed out before do not profit from it.
+const UNTAUGHT_MAX: usize = 6;
 /// Transactions that have followed a rule when it is judged: by whether at least half of them have
 /// touched its location.
 const TRIALS: u8 = 16;
@@ -50,6 +62,15 @@ pub(crate) struct Link {
     pub(crate) on_trial: bool,
 }
 
+/// What is known of a transaction when it is handed out.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handed {
+    /// Those with the last predecessors first.
+    pub(crate) links: SmallVec<[Link; LINKS_MAX]>,
+    /// Rules whose locations may be counters that it adds to.
+    pub(crate) counters: SmallVec<[u16; COUNTERS_MAX]>,
+}
+
 /// What a conflict says about those to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Surprise {
@@ -64,7 +85,7 @@ pub(crate) enum Surprise {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Followed,
-    /// Another rule says the same.
+    /// Another rule says the same, and whoever follows that one follows this.
     Covered,
     /// It was wrong, or it makes the block one chain.
     Dropped,
@@ -77,8 +98,12 @@ struct Rule {
     common: Traits,
     /// By which of them it is found.
     key: u64,
-    /// The last transaction that follows it.
+    /// The last transaction that follows it and of which it is not known what it adds.
     last: TxIndex,
+    /// If the location is a slot that may only count.
+    counter: Option<Counter>,
+    /// Other rules that say the same, about other locations.
+    covers: SmallVec<[u16; 2]>,
     standing: Standing,
     touched: u8,
     missed: u8,
@@ -95,6 +120,8 @@ struct Rules {
     all: Vec<Rule>,
     by_location: HashMap<Location, u16>,
     by_word: HashMap<u64, SmallVec<[u16; 2]>>,
+    /// Those about slots of which it is not known yet whether they count.
+    untaught: Vec<u16>,
     /// Work of all transactions that were handed out since there are rules.
     work: u64,
 }
@@ -143,6 +170,8 @@ impl<'b> Learner<'b> {
                     key: common[0],
                     common,
                     last: reader,
+                    counter: matches!(location, Location::Slot(..)).then(Counter::default),
+                    covers: SmallVec::new(),
                     standing: Standing::Followed,
                     touched: 0,
                     missed: 0,
@@ -151,6 +180,9 @@ impl<'b> Learner<'b> {
                     work_before: rules.work,
                 });
                 rules.file(count as u16);
+                if matches!(location, Location::Slot(..)) {
+                    rules.untaught.push(count as u16);
+                }
                 self.has_rules.store(true, Ordering::Relaxed);
                 Surprise::New
             }
@@ -171,7 +203,7 @@ impl<'b> Learner<'b> {
                 rule.excused = rule.excused.saturating_add(1);
                 if rule.excused == u8::MAX {
                     Surprise::New
-                } else if rule.standing == Standing::Covered || linked(number) {
+                } else if rule.standing == Standing::Covered || linked(number) || rule.counts() {
                     Surprise::Late
                 } else {
                     Surprise::Once
@@ -180,26 +212,67 @@ impl<'b> Learner<'b> {
         }
     }
 
-    /// Takes the transactions that `take` gives, in order, each with its work, and says for whom
-    /// they have to wait.
+    /// Takes the transactions that `take` gives, in order, each with its work, and says what is
+    /// known of them, unless more will be known soon. Everything below `head` is final.
     pub(crate) fn hand_out(
         &self,
         take: impl FnOnce() -> std::ops::Range<usize>,
+        head: TxIndex,
         work: impl Fn(usize) -> u8,
-        mut link: impl FnMut(usize, &[Link]),
+        mut hand: impl FnMut(usize, &Handed),
     ) -> std::ops::Range<usize> {
         let mut rules = self.rules.lock();
+        if rules.teach_soon(head) {
+            return 0..0;
+        }
         let taken = take();
         for index in taken.clone() {
             let work = u64::from(work(index));
             rules.work += work;
-            let Some(traits) = self.transactions.get(index).and_then(traits) else { continue };
-            let links = rules.follow(TxIndex(index as u32), &traits, work);
-            if !links.is_empty() {
-                link(index, &links);
+            let Some(call) = self.transactions.get(index).and_then(Call::of) else { continue };
+            let handed = rules.follow(TxIndex(index as u32), &call, work, head);
+            if handed != Handed::default() {
+                hand(index, &handed);
             }
         }
         taken
+    }
+
+    /// What transactions from `head` on and before `end` will add to a slot.
+    pub(crate) fn additions(&self, slot: &Location, head: TxIndex, end: TxIndex) -> Additions {
+        let rules = self.rules.lock();
+        let rule = rules.by_location.get(slot).map(|number| &rules.all[usize::from(*number)]);
+        let counter = rule.and_then(|rule| rule.counter.as_ref());
+        counter.map_or_else(Additions::default, |counter| counter.additions(head, end))
+    }
+
+    /// `tx` has run, and `added` says what it has added to a slot. Gives the slots that are found to
+    /// be counters by this.
+    pub(crate) fn counted(
+        &self,
+        tx: TxIndex,
+        rules: impl Iterator<Item = u16>,
+        added: impl Fn(&Location) -> U256,
+    ) -> SmallVec<[Location; COUNTERS_MAX]> {
+        let mut found = SmallVec::new();
+        let Some(call) = self.transactions.get(tx.as_usize()).and_then(Call::of) else {
+            return found;
+        };
+        let mut guard = self.rules.lock();
+        let all = &mut *guard;
+        for number in rules {
+            let Some(rule) = all.all.get_mut(usize::from(number)) else { continue };
+            let Some(counter) = &mut rule.counter else { continue };
+            counter.saw(tx, call.function(), &call.words, added(&rule.location));
+            match counter.nature() {
+                Nature::Unknown => continue,
+                Nature::Other => rule.counter = None,
+                Nature::Counter if all.untaught.contains(&number) => found.push(rule.location),
+                Nature::Counter => continue,
+            }
+            all.untaught.retain(|untaught| *untaught != number);
+        }
+        found
     }
 
     /// A transaction that follows a rule has run; `touched` says whether it touched a location.
@@ -221,11 +294,18 @@ impl<'b> Learner<'b> {
     }
 
     fn in_common(&self, writer: TxIndex, reader: TxIndex) -> Option<Traits> {
-        let of = |tx: TxIndex| self.transactions.get(tx.as_usize()).and_then(traits);
-        let (writer, reader) = (of(writer)?, of(reader)?);
+        let of = |tx: TxIndex| self.transactions.get(tx.as_usize()).and_then(Call::of);
+        let (writer, reader) = (of(writer)?.traits, of(reader)?.traits);
         // Without the contract in common, the rest is as likely as not to mean nothing.
         (writer[0] == reader[0])
             .then(|| writer.into_iter().filter(|word| reader.contains(word)).collect())
+    }
+}
+
+impl Rule {
+    /// Whether its location is known to be a counter.
+    fn counts(&self) -> bool {
+        self.counter.as_ref().is_some_and(|counter| counter.nature() == Nature::Counter)
     }
 }
 
@@ -234,15 +314,21 @@ impl Rules {
     fn file(&mut self, number: u16) {
         let rule = &self.all[usize::from(number)];
         let others = |word: &u64| self.by_word.get(word).map_or(0, |rules| rules.len());
-        let same = |other: &u16| self.all[usize::from(*other)].common == rule.common;
+        let same = |other: &&u16| self.all[usize::from(**other)].common == rule.common;
         // Of several, one of the last: call data says more than contract and function.
         let Some(key) = rule.common.iter().rev().min_by_key(|word| others(word)).copied() else {
             return;
         };
-        let covered =
-            rule.common.iter().filter_map(|word| self.by_word.get(word)).flatten().any(same);
-        let standing = if covered {
-            Standing::Covered
+        let mut filed = rule.common.iter().filter_map(|word| self.by_word.get(word)).flatten();
+        let coverer = filed.find(same).map(|coverer| usize::from(*coverer));
+        let standing = if let Some(coverer) = coverer {
+            let covers = &mut self.all[coverer].covers;
+            if covers.len() == RULES_A_WORD_MAX {
+                Standing::Dropped
+            } else {
+                covers.push(number);
+                Standing::Covered
+            }
         } else if others(&key) == RULES_A_WORD_MAX {
             Standing::Dropped
         } else {
@@ -257,43 +343,104 @@ impl Rules {
         if let Some(rules) = self.by_word.get_mut(&self.all[usize::from(number)].key) {
             rules.retain(|other| *other != number);
         }
+        for rule in &mut self.all {
+            rule.covers.retain(|other| *other != number);
+        }
     }
 
     fn drop_rule(&mut self, number: u16) {
         self.unfile(number);
-        self.all[usize::from(number)].standing = Standing::Dropped;
+        let rule = &mut self.all[usize::from(number)];
+        rule.standing = Standing::Dropped;
+        for covered in std::mem::take(&mut rule.covers) {
+            self.all[usize::from(covered)].standing = Standing::Dropped;
+        }
     }
 
-    /// The rules that `tx` follows, those first whose last transaction came last.
-    fn follow(&mut self, tx: TxIndex, traits: &Traits, work: u64) -> SmallVec<[Link; LINKS_MAX]> {
-        let mut links = SmallVec::<[Link; LINKS_MAX]>::new();
+    /// Whether some that are on their way will teach what those to come will profit from.
+    fn teach_soon(&self, head: TxIndex) -> bool {
+        self.untaught.iter().any(|number| {
+            let counter = self.all[usize::from(*number)].counter.as_ref();
+            counter.is_some_and(|counter| counter.followers_from(head) >= UNTAUGHT_MAX)
+        })
+    }
+
+    /// The rules that `tx` follows.
+    fn follow(&mut self, tx: TxIndex, call: &Call, work: u64, head: TxIndex) -> Handed {
+        let mut handed = Handed::default();
         let mut chains = SmallVec::<[u16; 1]>::new();
-        let found = traits.iter().filter_map(|word| self.by_word.get(word)).flatten();
-        for number in found.take(RULES_A_TRANSACTION_MAX) {
-            let rule = &mut self.all[usize::from(*number)];
-            if rule.last >= tx || !rule.common.iter().all(|word| traits.contains(word)) {
-                continue;
+        let found = call.traits.iter().filter_map(|word| self.by_word.get(word)).flatten();
+        for found in found.take(RULES_A_TRANSACTION_MAX) {
+            let covers = self.all[usize::from(*found)].covers.clone();
+            for number in std::iter::once(*found).chain(covers) {
+                let rule = &mut self.all[usize::from(number)];
+                if rule.last >= tx || !rule.common.iter().all(|word| call.traits.contains(word)) {
+                    continue;
+                }
+                let mut is_known = false;
+                if let Some(counter) = &mut rule.counter
+                    && handed.counters.len() < COUNTERS_MAX
+                {
+                    is_known = counter.follow(tx, call.function(), &call.words, head);
+                    handed.counters.push(number);
+                }
+                let mut predecessor = rule.last;
+                if !is_known {
+                    rule.work += work;
+                    let all = self.work - rule.work_before;
+                    // A block that is one chain gets slower by waiting for each other; without the
+                    // rule, conflicts say so.
+                    let is_taught = !self.untaught.contains(&number);
+                    if is_taught
+                        && rule.work >= CHAIN_WORK_MIN
+                        && rule.work * 100 > all * CHAIN_PERCENT_MAX
+                    {
+                        chains.push(number);
+                        continue;
+                    }
+                    predecessor = std::mem::replace(&mut rule.last, tx);
+                }
+                let links = &mut handed.links;
+                let is_over = is_known && predecessor < head;
+                if is_over || links.iter().any(|link| link.predecessor == predecessor) {
+                    continue;
+                }
+                let on_trial = rule.touched + rule.missed < TRIALS;
+                let link = Link { rule: number, predecessor, on_trial };
+                let place = links.iter().position(|other| other.predecessor < predecessor);
+                links.insert(place.unwrap_or(links.len()), link);
+                links.truncate(LINKS_MAX);
             }
-            rule.work += work;
-            let all = self.work - rule.work_before;
-            // A block that is one chain gets slower by waiting for each other; without the rule,
-            // conflicts say so.
-            if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
-                chains.push(*number);
-                continue;
-            }
-            let predecessor = std::mem::replace(&mut rule.last, tx);
-            let on_trial = rule.touched + rule.missed < TRIALS;
-            let link = Link { rule: *number, predecessor, on_trial };
-            let place = links.iter().position(|other| other.predecessor < predecessor);
-            links.insert(place.unwrap_or(links.len()), link);
-            links.truncate(LINKS_MAX);
         }
         for chain in chains {
             self.drop_rule(chain);
         }
-        links
+        handed
     }
+}
+
+/// A call before it runs.
+struct Call {
+    /// The first is the contract's, the second the function's.
+    traits: Traits,
+    words: SmallVec<[U256; WORDS_MAX]>,
+}
+
+impl Call {
+    fn of(tx: &RecoveredTransaction) -> Option<Self> {
+        let traits = traits(tx)?;
+        let words = call_data_words(tx.input()).map(U256::from_be_slice).collect();
+        Some(Self { traits, words })
+    }
+
+    fn function(&self) -> u64 {
+        self.traits[1]
+    }
+}
+
+/// The words of call data that are looked at.
+fn call_data_words(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    input.get(4..).unwrap_or_default().chunks_exact(32).take(WORDS_MAX)
 }
 
 /// Those of a call; `None` for a transaction that is none. The first is the contract's.
@@ -305,10 +452,9 @@ fn traits(tx: &RecoveredTransaction) -> Option<Traits> {
     let mut traits = Traits::new();
     // The contract and the function are told from words of call data, a sender is not.
     traits.push(fingerprint(target.as_slice(), 1));
-    let (function, words) = input.split_at(input.len().min(4));
-    traits.push(fingerprint(function, 2));
+    traits.push(fingerprint(&input[..input.len().min(4)], 2));
     traits.push(fingerprint(tx.signer_ref().into_word().as_slice(), 0));
-    for (place, word) in words.chunks_exact(32).take(WORDS_MAX).enumerate() {
+    for (place, word) in call_data_words(input).enumerate() {
         // Accounts and hashes mean the same wherever they are (two tokens of a pool, in either
         // order), numbers do not.
         let is_number = word[..24] == [0; 24];
@@ -337,8 +483,9 @@ mod tests {
     use alloy_consensus::{SignableTransaction, TxEip1559, transaction::Recovered};
     use alloy_primitives::{Address, Signature, U256};
 
-    const HOT: Location = Location::Slot(Address::ZERO, U256::ZERO);
-    const COLD: Location = Location::Account(Address::ZERO);
+    const HOT: Location = Location::Account(Address::ZERO);
+    const COLD: Location = Location::Account(Address::repeat_byte(1));
+    const SLOT: Location = Location::Slot(Address::ZERO, U256::ZERO);
 
     /// A call with such words as arguments, from a sender of its own.
     fn call(index: usize, contract: u8, words: &[U256]) -> RecoveredTransaction {
@@ -364,14 +511,21 @@ mod tests {
         let mut predecessors = vec![None; learner.transactions.len()];
         learner.hand_out(
             || from..learner.transactions.len(),
+            TxIndex(0),
             |_| 4,
-            |index, links| predecessors[index] = Some(links[0].predecessor.0),
+            |index, handed| {
+                predecessors[index] = handed.links.first().map(|link| link.predecessor.0);
+            },
         );
         predecessors
     }
 
     fn conflict(learner: &Learner<'_>, writer: u32, reader: u32) -> Surprise {
-        learner.conflict(HOT, TxIndex(writer), TxIndex(reader), |_| false)
+        conflict_at(learner, HOT, writer, reader)
+    }
+
+    fn conflict_at(learner: &Learner<'_>, place: Location, writer: u32, reader: u32) -> Surprise {
+        learner.conflict(place, TxIndex(writer), TxIndex(reader), |_| false)
     }
 
     #[test]
@@ -428,6 +582,64 @@ mod tests {
         let linked = predecessors.iter().flatten().count();
         assert_eq!(linked as u64, CHAIN_WORK_MIN / 4 - 1);
         assert_eq!(conflict(&learner, 200, 201), Surprise::New);
+    }
+
+    /// What each transaction has to wait for when one after the other is handed out and adds so much
+    /// at once.
+    fn count(learner: &Learner<'_>, from: usize, added: impl Fn(usize) -> u64) -> Vec<Option<u32>> {
+        let count = |index: usize| {
+            let (mut predecessor, mut rules) = (None, SmallVec::new());
+            let hand = |_, handed: &Handed| {
+                predecessor = handed.links.first().map(|link| link.predecessor.0);
+                rules.clone_from(&handed.counters);
+            };
+            learner.hand_out(|| index..index + 1, TxIndex(0), |_| 4, hand);
+            let tx = TxIndex(index as u32);
+            learner.counted(tx, rules.into_iter(), |_| U256::from(added(index)));
+            predecessor
+        };
+        (from..learner.transactions.len()).map(count).collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_those_of_whom_it_is_known_what_they_add() {
+        let mint = |index: usize| call(index, 7, &[number(index as u64 % 3)]);
+        let block: Vec<_> = (0..12).map(mint).collect();
+        let learner = Learner::new(&block);
+        conflict_at(&learner, SLOT, 0, 1);
+        let waits = count(&learner, 2, |index| index as u64 % 3);
+        let expected = [Some(1), Some(2), Some(3), Some(4), Some(4), Some(4)];
+        assert_eq!(waits[..6], expected, "three have to be seen");
+        let sum = |slot| learner.additions(slot, TxIndex(6), TxIndex(9)).sum(TxIndex(6));
+        assert_eq!((sum(&SLOT), sum(&COLD)), (number(3), U256::ZERO));
+    }
+
+    #[test]
+    fn a_chain_of_those_of_whom_it_is_known_is_none() {
+        let block: Vec<_> = (0..CHAIN_WORK_MIN as usize).map(|index| call(index, 7, &[])).collect();
+        let learner = Learner::new(&block);
+        conflict_at(&learner, SLOT, 0, 1);
+        count(&learner, 2, |_| 1);
+        assert_eq!(learner.rules.lock().all[0].standing, Standing::Followed);
+        let learner = Learner::new(&block);
+        conflict_at(&learner, SLOT, 0, 1);
+        count(&learner, 2, |index| (index * index) as u64);
+        assert_eq!(learner.rules.lock().all[0].standing, Standing::Dropped);
+    }
+
+    #[test]
+    fn who_follows_a_rule_follows_those_that_say_the_same_of_other_locations() {
+        let block: Vec<_> = (0..12).map(|index| call(index, 7, &[])).collect();
+        let learner = Learner::new(&block);
+        let other = Location::Slot(Address::ZERO, number(1));
+        conflict_at(&learner, SLOT, 0, 1);
+        conflict_at(&learner, other, 0, 1);
+        assert_eq!(learner.rules.lock().all[1].standing, Standing::Covered);
+        count(&learner, 2, |_| 5);
+        for slot in [&SLOT, &other] {
+            let additions = learner.additions(slot, TxIndex(6), TxIndex(8));
+            assert_eq!(additions.sum(TxIndex(6)), number(10));
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@
 
 mod aftermath;
 mod cell;
+mod counter;
 mod engine;
 mod executor;
 mod forecast;

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, U256};
 use std::fmt;
 
 /// Place of a transaction in its block, from zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TxIndex(pub u32);
 
 impl TxIndex {

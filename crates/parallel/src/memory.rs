@@ -8,6 +8,7 @@
 
 use crate::{
     cell::{AccountValue, AccountWrite, Cell, Found, balance_can_be_open, takes_credit},
+    counter::Additions,
     location::{Incarnation, Location, TxIndex},
     sync::{AtomicBool, Ordering},
     table::{RareTable, Table},
@@ -29,6 +30,8 @@ pub(crate) enum Read<'m> {
     /// That the account takes credit, whatever its balance.
     Payee(&'m AccountCell),
     Slot(&'m SlotCell, U256),
+    /// A slot that only counts, and what it will probably hold.
+    Counter(&'m SlotCell, U256),
 }
 
 impl Read<'_> {
@@ -37,7 +40,7 @@ impl Read<'_> {
             Self::Account(cell, _) | Self::Contract(cell, ..) | Self::Payee(cell) => {
                 Location::Account(cell.key)
             }
-            Self::Slot(cell, _) => Location::Slot(cell.key.0, cell.key.1),
+            Self::Slot(cell, _) | Self::Counter(cell, _) => Location::Slot(cell.key.0, cell.key.1),
         }
     }
 }
@@ -159,6 +162,25 @@ impl VersionedMemory {
         }
     }
 
+    /// What `reader` will probably see in a slot: what is there without the writes of those that are
+    /// known to add to it only, and what they add.
+    pub(crate) fn foresee(
+        &self,
+        cell: &SlotCell,
+        reader: TxIndex,
+        additions: &Additions,
+    ) -> (Found<U256>, U256) {
+        if self.wiped.load(Ordering::Acquire) {
+            return (self.find_slot(cell, reader), U256::ZERO);
+        }
+        let found = cell.find_without(reader, |writer| additions.know(writer));
+        let first = match found {
+            Found::Parent => TxIndex(0),
+            Found::Written(writer, _) | Found::Estimate(writer) => TxIndex(writer.0 + 1),
+        };
+        (found, additions.sum(first))
+    }
+
     /// Replaces the writes of the transaction's former incarnation by those of this one.
     pub(crate) fn publish(
         &self,
@@ -231,7 +253,9 @@ impl VersionedMemory {
                 }
                 Read::Account(cell, value) => cell.check(tx, |now| now == value),
                 Read::Payee(cell) => cell.check_found(cell.find_replaced(tx), takes_credit),
-                Read::Slot(cell, value) => self.check_slot(cell, tx, value),
+                Read::Slot(cell, value) | Read::Counter(cell, value) => {
+                    self.check_slot(cell, tx, value)
+                }
             };
             holds.map_err(|writer| StaleRead { location: read.location(), writer })
         })

@@ -32,12 +32,15 @@
 //! stale and run them again early.
 
 use crate::{
-    learner::{LINKS_MAX, Learner, Link, Surprise},
+    counter::Additions,
+    learner::{COUNTERS_MAX, Handed, LINKS_MAX, Learner, Link, Surprise},
     location::{Location, TxIndex},
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
+use alloy_primitives::U256;
 use crossbeam_utils::CachePadded;
 use heddle_evm::RecoveredTransaction;
+use smallvec::SmallVec;
 use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
@@ -121,6 +124,8 @@ struct Tx {
     checked: AtomicU64,
     /// What it has to wait for according to what was learned, see [`LearnedLink`].
     learned: [LearnedLink; LINKS_MAX],
+    /// Rules about counters that it may add to: each in sixteen bits, plus one.
+    counters: AtomicU64,
     /// Transactions that wait for this one to be executed.
     dependents: Mutex<Vec<TxIndex>>,
 }
@@ -229,6 +234,7 @@ impl<'b> Scheduler<'b> {
             runner: AtomicU32::new(0),
             checked: AtomicU64::new(0),
             learned: Default::default(),
+            counters: AtomicU64::new(0),
             dependents: Mutex::new(Vec::new()),
         };
         let counter = || CachePadded::new(AtomicU64::new(0));
@@ -444,18 +450,22 @@ impl<'b> Scheduler<'b> {
     fn take_stretch(&self, stretch: &mut Stretch) -> bool {
         stretch.left = if self.learner.has_rules() {
             let work = |index: usize| self.txs[index].forecast.work;
-            let link = |index: usize, links: &[Link]| {
-                for (link, place) in links.iter().zip(&self.txs[index].learned) {
+            let hand = |index: usize, handed: &Handed| {
+                let tx = &self.txs[index];
+                for (link, place) in handed.links.iter().zip(&tx.learned) {
                     place.set(link);
                 }
+                let pack = |packed, rule: &u16| packed << 16 | u64::from(rule + 1);
+                tx.counters.store(handed.counters.iter().fold(0, pack), Ordering::Relaxed);
             };
             // What is handed out before a rule is made does not follow it, so not all at once.
             let fresh = self.fresh.load(Ordering::Relaxed);
-            let ahead = fresh.saturating_sub(self.committed_below().as_usize());
+            let head = self.committed_below();
+            let ahead = fresh.saturating_sub(head.as_usize());
             if ahead >= AHEAD_MIN.max(AHEAD_A_WORKER * self.changes.len()) {
                 return false;
             }
-            self.learner.hand_out(|| self.take_fresh(), work, link)
+            self.learner.hand_out(|| self.take_fresh(), head, work, hand)
         } else {
             self.take_fresh()
         };
@@ -493,6 +503,26 @@ impl<'b> Scheduler<'b> {
         for link in self.learned(tx).filter(|link| link.on_trial) {
             self.learner.tried(link.rule, &touched);
         }
+    }
+
+    /// As [`Self::ran`]; `added` says how much it has added to a slot. Gives the slots that
+    /// [`Self::additions`] has to do with from now on.
+    pub(crate) fn counted(
+        &self,
+        tx: TxIndex,
+        added: impl Fn(&Location) -> U256,
+    ) -> SmallVec<[Location; COUNTERS_MAX]> {
+        let packed = self.txs[tx.as_usize()].counters.load(Ordering::Relaxed);
+        if packed == 0 {
+            return SmallVec::new();
+        }
+        let rules = (0..COUNTERS_MAX).map(|place| (packed >> (16 * place)) as u16);
+        self.learner.counted(tx, rules.filter_map(|rule| rule.checked_sub(1)), added)
+    }
+
+    /// What transactions that are not final will probably add to a slot before the turn of `tx`.
+    pub(crate) fn additions(&self, slot: &Location, tx: TxIndex) -> Additions {
+        self.learner.additions(slot, self.committed_below(), tx)
     }
 
     fn pop_ready(&self) -> Option<TxIndex> {

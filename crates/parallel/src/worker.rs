@@ -137,13 +137,24 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
     ) -> Result<(&'m SlotCell, U256), DbInterrupt> {
         self.look()?;
         let cell = self.memory.slot(address, slot, self.worker);
-        let value = match self.memory.find_slot(cell, self.view().tx) {
+        let is_foreseen = cell.counts() && !self.view().at_head;
+        let (found, more) = if is_foreseen {
+            self.view().foresee(cell)
+        } else {
+            (self.memory.find_slot(cell, self.view().tx), U256::ZERO)
+        };
+        let value = match found {
             Found::Written(_, value) => value,
             Found::Estimate(other) => return Err(DbInterrupt::After(other)),
             Found::Parent => cell
                 .parent(|| self.block.parent.storage_ref(address, slot))
                 .map_err(DbInterrupt::Failed)?,
         };
+        if is_foreseen {
+            let value = value.wrapping_add(more);
+            self.reads.push(Read::Counter(cell, value));
+            return Ok((cell, value));
+        }
         self.note(Read::Slot(cell, value));
         Ok((cell, value))
     }

@@ -10,6 +10,7 @@
 #![allow(clippy::print_stdout, reason = "a test says what it has seen")]
 
 mod blocks;
+mod counters;
 mod ether;
 mod hinted;
 mod hostile;

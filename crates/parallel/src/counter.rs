@@ -1,0 +1,267 @@
+//! Slots that count: what a transaction adds to them can be told before it runs.
+//!
+//! A mint takes the next number of a collection and adds one, a deposit adds what its call data
+//! says to the cash of a market. Who comes after need not wait to know what it will find there: the
+//! value before, and what those between add. What was told so is a read like any other, which is
+//! compared with the true value when its turn comes; a wrong guess costs time only.
+
+use crate::location::TxIndex;
+use alloy_primitives::U256;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// Functions of one contract whose additions to a slot are told apart.
+const FUNCTIONS_MAX: usize = 8;
+/// Runs in a row that must have added as expected before anybody relies on it.
+const SEEN_MIN: u8 = 3;
+/// Runs after which it is given up to find a function that adds what can be told, unless one seems
+/// to, and in any case.
+const TRIED_MIN: u8 = 4;
+const TRIED_MAX: u8 = 16;
+/// A run that added something else counts this much against what is expected of its function, one
+/// that added as expected counts one for it.
+const MISS_COST: u8 = 4;
+/// Count from which on nothing is expected of a function any more.
+const MISSES_MAX: u8 = 64;
+
+/// What calls of one function add: all the same, or what a word of their call data says, or that
+/// much less.
+#[derive(Debug)]
+struct Step {
+    function: u64,
+    constant: Option<U256>,
+    /// Bits of the words that it may be.
+    added: u16,
+    taken: u16,
+    seen: u8,
+    misses: u8,
+}
+
+impl Step {
+    const fn new(function: u64) -> Self {
+        Self { function, constant: None, added: 0, taken: 0, seen: 0, misses: 0 }
+    }
+
+    fn of(&self, words: &[U256]) -> Option<U256> {
+        let word = |mask: u16| words.get(mask.trailing_zeros() as usize).copied();
+        if self.seen < SEEN_MIN || self.misses >= MISSES_MAX {
+            return None;
+        }
+        word(self.added).or_else(|| word(self.taken).map(U256::wrapping_neg)).or(self.constant)
+    }
+
+    /// A call with these words has added so much.
+    fn saw(&mut self, words: &[U256], sum: U256) {
+        let bits = |sum: U256| {
+            let equal = words.iter().enumerate().filter(|(_, word)| **word == sum);
+            equal.fold(0, |mask, (place, _)| mask | 1 << place)
+        };
+        let (added, taken) = (bits(sum), bits(sum.wrapping_neg()));
+        let constant = Some(sum).filter(|sum| self.constant == Some(*sum));
+        let hit = self.added & added != 0 || self.taken & taken != 0 || constant.is_some();
+        if hit {
+            (self.added, self.taken) = (self.added & added, self.taken & taken);
+            self.constant = constant;
+            self.seen = self.seen.saturating_add(1);
+            self.misses = self.misses.saturating_sub(u8::from(self.misses < MISSES_MAX));
+            return;
+        }
+        if self.seen >= SEEN_MIN {
+            self.misses = self.misses.saturating_add(MISS_COST);
+            // It has failed, probably, which says nothing about the others.
+            if sum.is_zero() {
+                return;
+            }
+        } else {
+            self.seen = 1;
+        }
+        (self.added, self.taken, self.constant) = (added, taken, Some(sum));
+    }
+}
+
+/// One slot, and who adds to it.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    steps: SmallVec<[Step; 2]>,
+    /// The transactions that may add to it, with what they are expected to add.
+    followers: VecDeque<(TxIndex, Option<U256>)>,
+    /// Runs seen.
+    tried: u8,
+}
+
+/// What transactions on their way will add to a slot, in block order.
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    /// Everything before is final.
+    head: TxIndex,
+    known: SmallVec<[(TxIndex, U256); 16]>,
+}
+
+impl Additions {
+    /// Whether what `tx` has written is no more than what was there and this. What is not final is
+    /// better not built upon then: it may stand on a wrong guess, this does not.
+    pub(crate) fn know(&self, tx: TxIndex) -> bool {
+        tx >= self.head && self.known.binary_search_by_key(&tx, |(known, _)| *known).is_ok()
+    }
+
+    /// Of all transactions from `first` on.
+    pub(crate) fn sum(&self, first: TxIndex) -> U256 {
+        let later = self.known.iter().filter(|(tx, _)| *tx >= first);
+        later.fold(U256::ZERO, |sum, (_, more)| sum.wrapping_add(*more))
+    }
+}
+
+/// What is known of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// Too little.
+    Unknown,
+    /// That it counts.
+    Counter,
+    /// That it does something else.
+    Other,
+}
+
+impl Counter {
+    /// Takes in the next transaction that may add to it, and says whether it is known how much.
+    /// Everything below `head` is final.
+    pub(crate) fn follow(
+        &mut self,
+        tx: TxIndex,
+        function: u64,
+        words: &[U256],
+        head: TxIndex,
+    ) -> bool {
+        while self.followers.front().is_some_and(|(first, _)| *first < head) {
+            self.followers.pop_front();
+        }
+        let step = self.steps.iter().find(|step| step.function == function);
+        let sum = step.and_then(|step| step.of(words));
+        self.followers.push_back((tx, sum));
+        sum.is_some()
+    }
+
+    /// Those from `head` on and before `end` of which it is known what they will add.
+    pub(crate) fn additions(&self, head: TxIndex, end: TxIndex) -> Additions {
+        let start = self.followers.partition_point(|(follower, _)| *follower < head);
+        let between = self.followers.range(start..).take_while(|(follower, _)| *follower < end);
+        Additions {
+            head,
+            known: between.filter_map(|(follower, sum)| Some((*follower, (*sum)?))).collect(),
+        }
+    }
+
+    /// Followers from `head` on.
+    pub(crate) fn followers_from(&self, head: TxIndex) -> usize {
+        self.followers.len() - self.followers.partition_point(|(follower, _)| *follower < head)
+    }
+
+    /// `tx` has added so much.
+    pub(crate) fn saw(&mut self, tx: TxIndex, function: u64, words: &[U256], sum: U256) {
+        self.tried = self.tried.saturating_add(1);
+        let place = self.followers.binary_search_by_key(&tx, |(follower, _)| *follower);
+        if let Ok(place) = place
+            && let (_, Some(expected)) = &mut self.followers[place]
+        {
+            *expected = sum;
+        }
+        let known = self.steps.iter().any(|step| step.function == function);
+        if !known && self.steps.len() < FUNCTIONS_MAX {
+            self.steps.push(Step::new(function));
+        }
+        if let Some(step) = self.steps.iter_mut().find(|step| step.function == function) {
+            step.saw(words, sum);
+        }
+    }
+
+    pub(crate) fn nature(&self) -> Nature {
+        let seen = |step: &Step| if step.misses < MISSES_MAX { step.seen } else { 0 };
+        match self.steps.iter().map(seen).max().unwrap_or(0) {
+            SEEN_MIN.. => Nature::Counter,
+            2.. if self.tried < TRIED_MAX => Nature::Unknown,
+            _ if self.tried < TRIED_MIN => Nature::Unknown,
+            _ => Nature::Other,
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use super::*;
+
+    const NOW: TxIndex = TxIndex(0);
+
+    fn number(number: u64) -> U256 {
+        U256::from(number)
+    }
+
+    /// A counter that has seen such calls of function 7: their one word, and what they added.
+    fn after(calls: impl IntoIterator<Item = (u64, U256)>) -> Counter {
+        let mut counter = Counter::default();
+        for (index, (word, sum)) in calls.into_iter().enumerate() {
+            let tx = TxIndex(index as u32);
+            counter.follow(tx, 7, &[number(word)], NOW);
+            counter.saw(tx, 7, &[number(word)], sum);
+        }
+        counter
+    }
+
+    /// What a call with this word is expected to add.
+    fn expected(counter: &mut Counter, word: u64) -> Option<U256> {
+        let known = counter.follow(TxIndex(1_000), 7, &[number(word)], TxIndex(1_000));
+        known.then(|| counter.additions(NOW, TxIndex::END).sum(NOW))
+    }
+
+    #[test]
+    fn what_is_added_is_the_same_or_in_the_call_data() {
+        let one = |word| (word, number(1));
+        assert_eq!(expected(&mut after([4, 5].map(one)), 6), None, "too few");
+        assert_eq!(expected(&mut after([4, 5, 6].map(one)), 7), Some(number(1)));
+        let word = |word| (word, number(word));
+        assert_eq!(expected(&mut after([4, 5, 6].map(word)), 7), Some(number(7)));
+        let less = |word| (word, number(word).wrapping_neg());
+        assert_eq!(expected(&mut after([4, 5, 6].map(less)), 7), Some(number(7).wrapping_neg()));
+        let none = |word| (word, U256::ZERO);
+        assert_eq!(expected(&mut after([4, 5, 6].map(none)), 7), Some(U256::ZERO));
+        let square = |word| (word, number(word * word));
+        assert_eq!(expected(&mut after((4..40).map(square)), 7), None);
+    }
+
+    #[test]
+    fn a_call_that_fails_now_and_then_changes_nothing_and_one_that_often_does_ends_it() {
+        let fails = |every: u64| {
+            move |word: u64| {
+                (word, if word.is_multiple_of(every) { U256::ZERO } else { number(word) })
+            }
+        };
+        assert_eq!(expected(&mut after((1..1_000).map(fails(10))), 7), Some(number(7)));
+        assert_eq!(expected(&mut after((1..100).map(fails(2))), 7), None);
+    }
+
+    #[test]
+    fn another_amount_from_now_on_is_learned_at_once() {
+        let calls = (0..9).map(|index| (index, number(if index < 5 { 100 } else { 99 })));
+        assert_eq!(expected(&mut after(calls), 7), Some(number(99)));
+    }
+
+    #[test]
+    fn those_between_add_what_they_are_expected_to_or_what_they_did() {
+        let mut counter = after((1..4).map(|word| (word, number(word))));
+        for (tx, word) in [(10, 4), (11, 5), (13, 6)] {
+            assert!(counter.follow(TxIndex(tx), 7, &[number(word)], NOW));
+        }
+        assert!(!counter.follow(TxIndex(14), 8, &[number(9)], NOW), "another function");
+        let sum = |counter: &Counter, first, end| {
+            counter.additions(TxIndex(first), TxIndex(end)).sum(TxIndex(first))
+        };
+        assert_eq!(sum(&counter, 10, 13), number(9));
+        assert_eq!(sum(&counter, 11, 20), number(11));
+        counter.saw(TxIndex(11), 7, &[number(5)], U256::ZERO);
+        assert_eq!(sum(&counter, 10, 14), number(10));
+        let additions = counter.additions(TxIndex(11), TxIndex(20));
+        assert_eq!(
+            [10, 11, 12, 13, 14].map(|tx| additions.know(TxIndex(tx))),
+            [false, true, false, true, false]
+        );
+    }
+}
