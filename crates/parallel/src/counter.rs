@@ -14,8 +14,8 @@ use std::collections::VecDeque;
 const FUNCTIONS_MAX: usize = 8;
 /// Runs in a row that must have added as expected before anybody relies on it.
 const SEEN_MIN: u8 = 3;
-/// Runs after which it is given up to find a function that adds what can be told, unless one seems
-/// to, and in any case.
+/// Runs of a function after which it is given up to tell what it adds, unless two in a row were
+/// alike, and in any case.
 const TRIED_MIN: u8 = 4;
 const TRIED_MAX: u8 = 16;
 /// A run that added something else counts this much against what is expected of its function, one
@@ -33,25 +33,43 @@ struct Step {
     /// Bits of the words that it may be.
     added: u16,
     taken: u16,
+    /// Runs.
+    tried: u8,
+    /// Runs that were alike.
     seen: u8,
     misses: u8,
 }
 
 impl Step {
     const fn new(function: u64) -> Self {
-        Self { function, constant: None, added: 0, taken: 0, seen: 0, misses: 0 }
+        Self { function, constant: None, added: 0, taken: 0, tried: 0, seen: 0, misses: 0 }
     }
 
-    fn of(&self, words: &[U256]) -> Option<U256> {
-        let word = |mask: u16| words.get(mask.trailing_zeros() as usize).copied();
-        if self.seen < SEEN_MIN || self.misses >= MISSES_MAX {
-            return None;
+    fn nature(&self) -> Nature {
+        match self.seen {
+            _ if self.misses >= MISSES_MAX => Nature::Other,
+            SEEN_MIN.. => Nature::Counter,
+            2.. if self.tried < TRIED_MAX => Nature::Unknown,
+            _ if self.tried < TRIED_MIN => Nature::Unknown,
+            _ => Nature::Other,
         }
-        word(self.added).or_else(|| word(self.taken).map(U256::wrapping_neg)).or(self.constant)
+    }
+
+    fn expects(&self, words: &[U256]) -> Expectation {
+        let word = |mask: u16| words.get(mask.trailing_zeros() as usize).copied();
+        match self.nature() {
+            Nature::Unknown => Expectation::Untaught,
+            Nature::Other => Expectation::Nothing,
+            Nature::Counter => word(self.added)
+                .or_else(|| word(self.taken).map(U256::wrapping_neg))
+                .or(self.constant)
+                .map_or(Expectation::Nothing, Expectation::Adds),
+        }
     }
 
     /// A call with these words has added so much.
     fn saw(&mut self, words: &[U256], sum: U256) {
+        self.tried = self.tried.saturating_add(1);
         let bits = |sum: U256| {
             let equal = words.iter().enumerate().filter(|(_, word)| **word == sum);
             equal.fold(0, |mask, (place, _)| mask | 1 << place)
@@ -63,7 +81,9 @@ impl Step {
             (self.added, self.taken) = (self.added & added, self.taken & taken);
             self.constant = constant;
             self.seen = self.seen.saturating_add(1);
-            self.misses = self.misses.saturating_sub(u8::from(self.misses < MISSES_MAX));
+            if self.misses < MISSES_MAX {
+                self.misses = self.misses.saturating_sub(1);
+            }
             return;
         }
         if self.seen >= SEEN_MIN {
@@ -79,14 +99,25 @@ impl Step {
     }
 }
 
+/// What is expected of a transaction that may add to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    /// That it adds this.
+    Adds(U256),
+    /// Nothing, but soon there will be something to expect of the like.
+    Untaught,
+    /// Nothing.
+    Nothing,
+}
+
 /// One slot, and who adds to it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     steps: SmallVec<[Step; 2]>,
-    /// The transactions that may add to it, with what they are expected to add.
-    followers: VecDeque<(TxIndex, Option<U256>)>,
-    /// Runs seen.
-    tried: u8,
+    /// The transactions that may add to it.
+    followers: VecDeque<(TxIndex, Expectation)>,
+    /// The last of them that is [`Expectation::Untaught`].
+    last_untaught: TxIndex,
 }
 
 /// What transactions on their way will add to a slot, in block order.
@@ -123,65 +154,71 @@ pub(crate) enum Nature {
 }
 
 impl Counter {
-    /// Takes in the next transaction that may add to it, and says whether it is known how much.
-    /// Everything below `head` is final.
+    /// Takes in the next transaction that may add to it. Everything below `head` is final.
     pub(crate) fn follow(
         &mut self,
         tx: TxIndex,
         function: u64,
         words: &[U256],
         head: TxIndex,
-    ) -> bool {
+    ) -> Expectation {
         while self.followers.front().is_some_and(|(first, _)| *first < head) {
             self.followers.pop_front();
         }
-        let step = self.steps.iter().find(|step| step.function == function);
-        let sum = step.and_then(|step| step.of(words));
-        self.followers.push_back((tx, sum));
-        sum.is_some()
+        let expected = self.step(function).map_or(Expectation::Nothing, |step| step.expects(words));
+        self.followers.push_back((tx, expected));
+        if expected == Expectation::Untaught {
+            self.last_untaught = tx;
+        }
+        expected
+    }
+
+    fn step(&mut self, function: u64) -> Option<&mut Step> {
+        let known = self.steps.iter().position(|step| step.function == function);
+        let place = known.unwrap_or(self.steps.len());
+        if known.is_none() && self.steps.len() < FUNCTIONS_MAX {
+            self.steps.push(Step::new(function));
+        }
+        self.steps.get_mut(place)
     }
 
     /// Those from `head` on and before `end` of which it is known what they will add.
     pub(crate) fn additions(&self, head: TxIndex, end: TxIndex) -> Additions {
         let start = self.followers.partition_point(|(follower, _)| *follower < head);
         let between = self.followers.range(start..).take_while(|(follower, _)| *follower < end);
-        Additions {
-            head,
-            known: between.filter_map(|(follower, sum)| Some((*follower, (*sum)?))).collect(),
-        }
+        let known = |(follower, expected): &(TxIndex, Expectation)| match expected {
+            Expectation::Adds(sum) => Some((*follower, *sum)),
+            Expectation::Untaught | Expectation::Nothing => None,
+        };
+        Additions { head, known: between.filter_map(known).collect() }
     }
 
-    /// Followers from `head` on.
-    pub(crate) fn followers_from(&self, head: TxIndex) -> usize {
-        self.followers.len() - self.followers.partition_point(|(follower, _)| *follower < head)
+    /// How many on their way, from `head` on, will teach something.
+    pub(crate) fn untaught_from(&self, head: TxIndex) -> usize {
+        if self.last_untaught < head {
+            return 0;
+        }
+        let later = self.followers.iter().rev().take_while(|(follower, _)| *follower >= head);
+        later.filter(|(_, expected)| *expected == Expectation::Untaught).count()
     }
 
     /// `tx` has added so much.
     pub(crate) fn saw(&mut self, tx: TxIndex, function: u64, words: &[U256], sum: U256) {
-        self.tried = self.tried.saturating_add(1);
         let place = self.followers.binary_search_by_key(&tx, |(follower, _)| *follower);
         if let Ok(place) = place
-            && let (_, Some(expected)) = &mut self.followers[place]
+            && let (_, Expectation::Adds(expected)) = &mut self.followers[place]
         {
             *expected = sum;
         }
-        let known = self.steps.iter().any(|step| step.function == function);
-        if !known && self.steps.len() < FUNCTIONS_MAX {
-            self.steps.push(Step::new(function));
-        }
-        if let Some(step) = self.steps.iter_mut().find(|step| step.function == function) {
+        if let Some(step) = self.step(function) {
             step.saw(words, sum);
         }
     }
 
     pub(crate) fn nature(&self) -> Nature {
-        let seen = |step: &Step| if step.misses < MISSES_MAX { step.seen } else { 0 };
-        match self.steps.iter().map(seen).max().unwrap_or(0) {
-            SEEN_MIN.. => Nature::Counter,
-            2.. if self.tried < TRIED_MAX => Nature::Unknown,
-            _ if self.tried < TRIED_MIN => Nature::Unknown,
-            _ => Nature::Other,
-        }
+        let has = |nature| self.steps.iter().any(|step| step.nature() == nature);
+        let known = [Nature::Counter, Nature::Unknown].into_iter().find(|nature| has(*nature));
+        known.unwrap_or(if self.steps.is_empty() { Nature::Unknown } else { Nature::Other })
     }
 }
 
@@ -208,8 +245,10 @@ mod tests {
 
     /// What a call with this word is expected to add.
     fn expected(counter: &mut Counter, word: u64) -> Option<U256> {
-        let known = counter.follow(TxIndex(1_000), 7, &[number(word)], TxIndex(1_000));
-        known.then(|| counter.additions(NOW, TxIndex::END).sum(NOW))
+        match counter.follow(TxIndex(1_000), 7, &[number(word)], TxIndex(1_000)) {
+            Expectation::Adds(sum) => Some(sum),
+            Expectation::Untaught | Expectation::Nothing => None,
+        }
     }
 
     #[test]
@@ -248,9 +287,11 @@ mod tests {
     fn those_between_add_what_they_are_expected_to_or_what_they_did() {
         let mut counter = after((1..4).map(|word| (word, number(word))));
         for (tx, word) in [(10, 4), (11, 5), (13, 6)] {
-            assert!(counter.follow(TxIndex(tx), 7, &[number(word)], NOW));
+            let expected = counter.follow(TxIndex(tx), 7, &[number(word)], NOW);
+            assert_eq!(expected, Expectation::Adds(number(word)));
         }
-        assert!(!counter.follow(TxIndex(14), 8, &[number(9)], NOW), "another function");
+        let other = counter.follow(TxIndex(14), 8, &[number(9)], NOW);
+        assert_eq!((other, counter.untaught_from(TxIndex(14))), (Expectation::Untaught, 1));
         let sum = |counter: &Counter, first, end| {
             counter.additions(TxIndex(first), TxIndex(end)).sum(TxIndex(first))
         };

@@ -467,6 +467,13 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     ) {
         if let Some((former, _)) = slot {
             self.memory.mark_estimates(tx, &former.writes);
+            // Whatever else went stale with it need not come to a conflict of its own.
+            let slots = former.reads.iter().filter(|read| matches!(read, Read::Slot(..)));
+            let stale_too =
+                slots.filter_map(|read| self.memory.validate(tx, std::slice::from_ref(read)).err());
+            for other in stale_too.filter(|other| other.location != stale.location) {
+                self.scheduler.stale_too(tx, other.location, other.writer);
+            }
         }
         log.conflicts.push(Conflict { location: stale.location, writer: stale.writer, reader: tx });
     }

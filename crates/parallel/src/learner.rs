@@ -12,7 +12,7 @@
 //! for those of whom it is known what they add.
 
 use crate::{
-    counter::{Additions, Counter, Nature},
+    counter::{Additions, Counter, Expectation, Nature},
     forecast::CHAIN_PERCENT_MAX,
     location::{Location, TxIndex},
     sync::{AtomicBool, Mutex, Ordering},
@@ -36,11 +36,11 @@ const RULES_A_WORD_MAX: usize = 8;
 /// Rules that a transaction is held against. To be found by more is nothing that happens by itself.
 const RULES_A_TRANSACTION_MAX: usize = 16;
 /// Rules that a transaction is made to wait for.
-pub(crate) const LINKS_MAX: usize = 2;
+pub(crate) const LINKS_MAX: usize = 4;
 /// Counters that a transaction adds to, as far as it is of interest.
-pub(crate) const COUNTERS_MAX: usize = 4;
-/// Transactions that are handed out ahead of the head while it is not known yet whether the slot
-/// that they have in common counts: those handed out before do not profit from it.
+pub(crate) const COUNTERS_MAX: usize = 8;
+/// Calls of one slot that are handed out ahead of the head while it is not known yet what their
+/// functions add there: those handed out before do not profit from it.
 const UNTAUGHT_MAX: usize = 6;
 /// Transactions that have followed a rule when it is judged: by whether at least half of them have
 /// touched its location.
@@ -120,8 +120,8 @@ struct Rules {
     all: Vec<Rule>,
     by_location: HashMap<Location, u16>,
     by_word: HashMap<u64, SmallVec<[u16; 2]>>,
-    /// Those about slots of which it is not known yet whether they count.
-    untaught: Vec<u16>,
+    /// Those with counters.
+    counters: Vec<u16>,
     /// Work of all transactions that were handed out since there are rules.
     work: u64,
 }
@@ -181,7 +181,7 @@ impl<'b> Learner<'b> {
                 });
                 rules.file(count as u16);
                 if matches!(location, Location::Slot(..)) {
-                    rules.untaught.push(count as u16);
+                    rules.counters.push(count as u16);
                 }
                 self.has_rules.store(true, Ordering::Relaxed);
                 Surprise::New
@@ -263,14 +263,16 @@ impl<'b> Learner<'b> {
         for number in rules {
             let Some(rule) = all.all.get_mut(usize::from(number)) else { continue };
             let Some(counter) = &mut rule.counter else { continue };
+            let nature = counter.nature();
             counter.saw(tx, call.function(), &call.words, added(&rule.location));
             match counter.nature() {
-                Nature::Unknown => continue,
-                Nature::Other => rule.counter = None,
-                Nature::Counter if all.untaught.contains(&number) => found.push(rule.location),
-                Nature::Counter => continue,
+                Nature::Counter if nature != Nature::Counter => found.push(rule.location),
+                Nature::Counter | Nature::Unknown => {}
+                Nature::Other => {
+                    rule.counter = None;
+                    all.counters.retain(|other| *other != number);
+                }
             }
-            all.untaught.retain(|untaught| *untaught != number);
         }
         found
     }
@@ -351,17 +353,20 @@ impl Rules {
     fn drop_rule(&mut self, number: u16) {
         self.unfile(number);
         let rule = &mut self.all[usize::from(number)];
-        rule.standing = Standing::Dropped;
-        for covered in std::mem::take(&mut rule.covers) {
-            self.all[usize::from(covered)].standing = Standing::Dropped;
+        (rule.standing, rule.counter) = (Standing::Dropped, None);
+        let covered = std::mem::take(&mut rule.covers);
+        self.counters.retain(|other| *other != number);
+        // What is wrong about one location may be right about another.
+        for other in covered {
+            self.file(other);
         }
     }
 
     /// Whether some that are on their way will teach what those to come will profit from.
     fn teach_soon(&self, head: TxIndex) -> bool {
-        self.untaught.iter().any(|number| {
+        self.counters.iter().any(|number| {
             let counter = self.all[usize::from(*number)].counter.as_ref();
-            counter.is_some_and(|counter| counter.followers_from(head) >= UNTAUGHT_MAX)
+            counter.is_some_and(|counter| counter.untaught_from(head) >= UNTAUGHT_MAX)
         })
     }
 
@@ -377,28 +382,27 @@ impl Rules {
                 if rule.last >= tx || !rule.common.iter().all(|word| call.traits.contains(word)) {
                     continue;
                 }
-                let mut is_known = false;
+                let mut expected = Expectation::Nothing;
                 if let Some(counter) = &mut rule.counter
                     && handed.counters.len() < COUNTERS_MAX
                 {
-                    is_known = counter.follow(tx, call.function(), &call.words, head);
+                    expected = counter.follow(tx, call.function(), &call.words, head);
                     handed.counters.push(number);
                 }
-                let mut predecessor = rule.last;
-                if !is_known {
+                if expected == Expectation::Nothing {
                     rule.work += work;
                     let all = self.work - rule.work_before;
                     // A block that is one chain gets slower by waiting for each other; without the
                     // rule, conflicts say so.
-                    let is_taught = !self.untaught.contains(&number);
-                    if is_taught
-                        && rule.work >= CHAIN_WORK_MIN
-                        && rule.work * 100 > all * CHAIN_PERCENT_MAX
-                    {
+                    if rule.work >= CHAIN_WORK_MIN && rule.work * 100 > all * CHAIN_PERCENT_MAX {
                         chains.push(number);
                         continue;
                     }
-                    predecessor = std::mem::replace(&mut rule.last, tx);
+                }
+                let is_known = matches!(expected, Expectation::Adds(_));
+                let predecessor = rule.last;
+                if !is_known {
+                    rule.last = tx;
                 }
                 let links = &mut handed.links;
                 let is_over = is_known && predecessor < head;

@@ -125,7 +125,7 @@ struct Tx {
     /// What it has to wait for according to what was learned, see [`LearnedLink`].
     learned: [LearnedLink; LINKS_MAX],
     /// Rules about counters that it may add to: each in sixteen bits, plus one.
-    counters: AtomicU64,
+    counters: [AtomicU64; COUNTERS_MAX / 4],
     /// Transactions that wait for this one to be executed.
     dependents: Mutex<Vec<TxIndex>>,
 }
@@ -234,7 +234,7 @@ impl<'b> Scheduler<'b> {
             runner: AtomicU32::new(0),
             checked: AtomicU64::new(0),
             learned: Default::default(),
-            counters: AtomicU64::new(0),
+            counters: Default::default(),
             dependents: Mutex::new(Vec::new()),
         };
         let counter = || CachePadded::new(AtomicU64::new(0));
@@ -357,6 +357,13 @@ impl<'b> Scheduler<'b> {
         }
     }
 
+    /// Takes down what else went stale with a conflict.
+    pub(crate) fn stale_too(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) {
+        if let Some(writer) = writer {
+            self.learner.conflict(location, writer, tx, |_| true);
+        }
+    }
+
     /// As [`Self::conflict`], where `worker` found it out about the head. Only under the commit
     /// lock. Whether the block goes on here; if not, see [`Self::abandoned`].
     pub fn conflict_at_head(
@@ -456,7 +463,9 @@ impl<'b> Scheduler<'b> {
                     place.set(link);
                 }
                 let pack = |packed, rule: &u16| packed << 16 | u64::from(rule + 1);
-                tx.counters.store(handed.counters.iter().fold(0, pack), Ordering::Relaxed);
+                for (rules, place) in handed.counters.chunks(4).zip(&tx.counters) {
+                    place.store(rules.iter().fold(0, pack), Ordering::Relaxed);
+                }
             };
             // What is handed out before a rule is made does not follow it, so not all at once.
             let fresh = self.fresh.load(Ordering::Relaxed);
@@ -512,11 +521,13 @@ impl<'b> Scheduler<'b> {
         tx: TxIndex,
         added: impl Fn(&Location) -> U256,
     ) -> SmallVec<[Location; COUNTERS_MAX]> {
-        let packed = self.txs[tx.as_usize()].counters.load(Ordering::Relaxed);
-        if packed == 0 {
+        let packed = self.txs[tx.as_usize()].counters.each_ref();
+        let packed = packed.map(|place| place.load(Ordering::Relaxed));
+        if packed[0] == 0 {
             return SmallVec::new();
         }
-        let rules = (0..COUNTERS_MAX).map(|place| (packed >> (16 * place)) as u16);
+        let unpack = |packed: u64| (0..4).map(move |place| (packed >> (16 * place)) as u16);
+        let rules = packed.into_iter().flat_map(unpack);
         self.learner.counted(tx, rules.filter_map(|rule| rule.checked_sub(1)), added)
     }
 
