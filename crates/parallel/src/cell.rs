@@ -5,7 +5,7 @@
 
 use crate::{
     location::{Incarnation, TxIndex},
-    sync::{AtomicBool, Mutex, Ordering},
+    sync::{AtomicBool, AtomicU16, Mutex, Ordering},
 };
 use alloy_primitives::{KECCAK256_EMPTY, U256};
 use heddle_evm::{AccountState, STORAGE_ONLY_CODE_HASH};
@@ -355,8 +355,8 @@ pub(crate) struct Cell<K, V: Value> {
     parent: OnceLock<V::Kept>,
     /// Whether anybody ever wrote it.
     written: AtomicBool,
-    /// Whether it is known how much most transactions add to it.
-    counts: AtomicBool,
+    /// See [`Self::rule`]; plus one, if there is one.
+    rule: AtomicU16,
     /// Whether anybody ever wrote a value that does not depend on the one before: hardly any account
     /// that many pay to is ever changed otherwise.
     replaced: AtomicBool,
@@ -373,7 +373,7 @@ impl<K, V: Value> Cell<K, V> {
             key,
             parent: OnceLock::new(),
             written: AtomicBool::new(false),
-            counts: AtomicBool::new(false),
+            rule: AtomicU16::new(0),
             replaced: AtomicBool::new(false),
             versions: Mutex::new(Versions::None),
         }
@@ -396,15 +396,15 @@ impl<K, V: Value> Cell<K, V> {
         self.parent.get().map(V::of)
     }
 
-    /// Says that it [`Self::counts`].
-    pub(crate) fn set_counts(&self) {
-        self.counts.store(true, Ordering::Relaxed);
+    /// Says that a rule knows how much transactions add to it.
+    pub(crate) fn set_rule(&self, rule: u16) {
+        self.rule.store(rule + 1, Ordering::Relaxed);
     }
 
-    /// Whether it is known how much most transactions add to it. Nothing depends on when that is
+    /// The rule that knows how much most transactions add to it. Nothing depends on when that is
     /// seen.
-    pub(crate) fn counts(&self) -> bool {
-        self.counts.load(Ordering::Relaxed)
+    pub(crate) fn rule(&self) -> Option<u16> {
+        self.rule.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// What `reader` sees.

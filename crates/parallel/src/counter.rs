@@ -24,6 +24,38 @@ const MISS_COST: u8 = 4;
 /// Count from which on nothing is expected of a function any more.
 const MISSES_MAX: u8 = 64;
 
+/// Runs alike from which on it does not matter any more why one added what was expected.
+const STEADY: u8 = 32;
+
+/// Words of call data that are looked at: the arguments of nearly all functions, with a path of
+/// some tokens.
+pub(crate) const WORDS_MAX: usize = 12;
+
+/// The words of a call's data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Words<'t>(&'t [u8]);
+
+impl<'t> Words<'t> {
+    pub(crate) fn of(call_data: &'t [u8]) -> Self {
+        Self(call_data.get(4..).unwrap_or_default())
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = &'t [u8]> {
+        self.0.chunks_exact(32).take(WORDS_MAX)
+    }
+
+    fn get(self, place: u32) -> Option<U256> {
+        self.iter().nth(place as usize).map(U256::from_be_slice)
+    }
+
+    /// Bits of the words that are this number.
+    fn that_are(self, number: U256) -> u16 {
+        let number = number.to_be_bytes::<32>();
+        let equal = self.iter().enumerate().filter(|(_, word)| **word == number);
+        equal.fold(0, |mask, (place, _)| mask | 1 << place)
+    }
+}
+
 /// What calls of one function add: all the same, or what a word of their call data says, or that
 /// much less.
 #[derive(Debug)]
@@ -55,8 +87,8 @@ impl Step {
         }
     }
 
-    fn expects(&self, words: &[U256]) -> Expectation {
-        let word = |mask: u16| words.get(mask.trailing_zeros() as usize).copied();
+    fn expects(&self, words: Words<'_>) -> Expectation {
+        let word = |mask: u16| words.get(mask.trailing_zeros());
         match self.nature() {
             Nature::Unknown => Expectation::Untaught,
             Nature::Other => Expectation::Nothing,
@@ -68,13 +100,9 @@ impl Step {
     }
 
     /// A call with these words has added so much.
-    fn saw(&mut self, words: &[U256], sum: U256) {
+    fn saw(&mut self, words: Words<'_>, sum: U256) {
         self.tried = self.tried.saturating_add(1);
-        let bits = |sum: U256| {
-            let equal = words.iter().enumerate().filter(|(_, word)| **word == sum);
-            equal.fold(0, |mask, (place, _)| mask | 1 << place)
-        };
-        let (added, taken) = (bits(sum), bits(sum.wrapping_neg()));
+        let (added, taken) = (words.that_are(sum), words.that_are(sum.wrapping_neg()));
         let constant = Some(sum).filter(|sum| self.constant == Some(*sum));
         let hit = self.added & added != 0 || self.taken & taken != 0 || constant.is_some();
         if hit {
@@ -159,7 +187,7 @@ impl Counter {
         &mut self,
         tx: TxIndex,
         function: u64,
-        words: &[U256],
+        words: Words<'_>,
         head: TxIndex,
     ) -> Expectation {
         while self.followers.front().is_some_and(|(first, _)| *first < head) {
@@ -203,14 +231,19 @@ impl Counter {
     }
 
     /// `tx` has added so much.
-    pub(crate) fn saw(&mut self, tx: TxIndex, function: u64, words: &[U256], sum: U256) {
+    pub(crate) fn saw(&mut self, tx: TxIndex, function: u64, words: Words<'_>, sum: U256) {
         let place = self.followers.binary_search_by_key(&tx, |(follower, _)| *follower);
+        let mut is_as_expected = false;
         if let Ok(place) = place
             && let (_, Expectation::Adds(expected)) = &mut self.followers[place]
         {
+            is_as_expected = *expected == sum;
             *expected = sum;
         }
-        if let Some(step) = self.step(function) {
+        let Some(step) = self.step(function) else { return };
+        if is_as_expected && step.seen >= STEADY && step.nature() == Nature::Counter {
+            step.misses = step.misses.saturating_sub(1);
+        } else {
             step.saw(words, sum);
         }
     }
@@ -232,20 +265,28 @@ mod tests {
         U256::from(number)
     }
 
+    /// Call data with this word.
+    fn data(word: u64) -> Vec<u8> {
+        [&[1, 2, 3, 4], &number(word).to_be_bytes::<32>()[..]].concat()
+    }
+
+    fn follow(counter: &mut Counter, tx: u32, function: u64, word: u64) -> Expectation {
+        counter.follow(TxIndex(tx), function, Words::of(&data(word)), NOW)
+    }
+
     /// A counter that has seen such calls of function 7: their one word, and what they added.
     fn after(calls: impl IntoIterator<Item = (u64, U256)>) -> Counter {
         let mut counter = Counter::default();
         for (index, (word, sum)) in calls.into_iter().enumerate() {
-            let tx = TxIndex(index as u32);
-            counter.follow(tx, 7, &[number(word)], NOW);
-            counter.saw(tx, 7, &[number(word)], sum);
+            follow(&mut counter, index as u32, 7, word);
+            counter.saw(TxIndex(index as u32), 7, Words::of(&data(word)), sum);
         }
         counter
     }
 
     /// What a call with this word is expected to add.
     fn expected(counter: &mut Counter, word: u64) -> Option<U256> {
-        match counter.follow(TxIndex(1_000), 7, &[number(word)], TxIndex(1_000)) {
+        match follow(counter, 1_000, 7, word) {
             Expectation::Adds(sum) => Some(sum),
             Expectation::Untaught | Expectation::Nothing => None,
         }
@@ -287,17 +328,17 @@ mod tests {
     fn those_between_add_what_they_are_expected_to_or_what_they_did() {
         let mut counter = after((1..4).map(|word| (word, number(word))));
         for (tx, word) in [(10, 4), (11, 5), (13, 6)] {
-            let expected = counter.follow(TxIndex(tx), 7, &[number(word)], NOW);
+            let expected = follow(&mut counter, tx, 7, word);
             assert_eq!(expected, Expectation::Adds(number(word)));
         }
-        let other = counter.follow(TxIndex(14), 8, &[number(9)], NOW);
+        let other = follow(&mut counter, 14, 8, 9);
         assert_eq!((other, counter.untaught_from(TxIndex(14))), (Expectation::Untaught, 1));
         let sum = |counter: &Counter, first, end| {
             counter.additions(TxIndex(first), TxIndex(end)).sum(TxIndex(first))
         };
         assert_eq!(sum(&counter, 10, 13), number(9));
         assert_eq!(sum(&counter, 11, 20), number(11));
-        counter.saw(TxIndex(11), 7, &[number(5)], U256::ZERO);
+        counter.saw(TxIndex(11), 7, Words::of(&data(5)), U256::ZERO);
         assert_eq!(sum(&counter, 10, 14), number(10));
         let additions = counter.additions(TxIndex(11), TxIndex(20));
         assert_eq!(

@@ -124,8 +124,8 @@ impl<C> View<'_, '_, C> {
     }
 
     /// See [`VersionedMemory::foresee`].
-    pub(crate) fn foresee(&self, cell: &SlotCell) -> (Found<U256>, U256) {
-        foresee(self.memory, self.scheduler, cell, self.tx)
+    pub(crate) fn foresee(&self, cell: &SlotCell, rule: u16) -> (Found<U256>, U256) {
+        self.memory.foresee(cell, self.tx, &self.scheduler.additions(rule, self.tx))
     }
 
     /// What the commits so far add up to. Final only [`Self::at_head`], where nothing else can be
@@ -133,16 +133,6 @@ impl<C> View<'_, '_, C> {
     pub(crate) fn committed<R>(&self, read: impl FnOnce(&C) -> R) -> R {
         read(&self.committed.lock())
     }
-}
-
-fn foresee(
-    memory: &VersionedMemory,
-    scheduler: &Scheduler<'_>,
-    cell: &SlotCell,
-    tx: TxIndex,
-) -> (Found<U256>, U256) {
-    let slot = Location::Slot(cell.key.0, cell.key.1);
-    memory.foresee(cell, tx, &scheduler.additions(&slot, tx))
 }
 
 /// The last incarnation that ran to its end. Its writes are what stands in the memory under this
@@ -357,8 +347,8 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         self.scheduler.published(desk.log.worker());
         // What the head read is not taken down; then the writes say it.
         self.scheduler.ran(tx, |location| trace.touched(location));
-        for slot in self.scheduler.counted(tx, |slot| self.added(tx, &trace, slot)) {
-            self.slot(&slot).inspect(|cell| cell.set_counts());
+        for (slot, rule) in self.scheduler.counted(tx, |slot| self.added(tx, &trace, slot)) {
+            self.slot(&slot).inspect(|cell| cell.set_rule(rule));
         }
         if view.at_head
             && let Some(mut committed) = self.committed.try_lock()
@@ -422,7 +412,9 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             let Read::Counter(cell, told) = *read else {
                 return self.memory.validate(tx, std::slice::from_ref(read));
             };
-            let (found, more) = foresee(self.memory, &self.scheduler, cell, tx);
+            let additions = cell.rule().map(|rule| self.scheduler.additions(rule, tx));
+            let additions = additions.unwrap_or_default();
+            let (found, more) = self.memory.foresee(cell, tx, &additions);
             let told_before = |now: &U256| now.wrapping_add(more) == told;
             cell.check_found(found, told_before)
                 .map_err(|writer| StaleRead { location: read.location(), writer })

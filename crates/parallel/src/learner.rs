@@ -12,7 +12,7 @@
 //! for those of whom it is known what they add.
 
 use crate::{
-    counter::{Additions, Counter, Expectation, Nature},
+    counter::{Additions, Counter, Expectation, Nature, WORDS_MAX, Words},
     forecast::CHAIN_PERCENT_MAX,
     location::{Location, TxIndex},
     sync::{AtomicBool, Mutex, Ordering},
@@ -25,9 +25,6 @@ use alloy_primitives::{
 use heddle_evm::RecoveredTransaction;
 use smallvec::SmallVec;
 
-/// Words of call data that are looked at: the arguments of nearly all functions, with a path of
-/// some tokens.
-const WORDS_MAX: usize = 12;
 /// Locations for which there are rules at once.
 const RULES_MAX: usize = 512;
 /// Rules that are found by one word. More would make handing out transactions slow; who has to be
@@ -238,35 +235,35 @@ impl<'b> Learner<'b> {
         taken
     }
 
-    /// What transactions from `head` on and before `end` will add to a slot.
-    pub(crate) fn additions(&self, slot: &Location, head: TxIndex, end: TxIndex) -> Additions {
+    /// What transactions from `head` on and before `end` will add to the slot of a rule.
+    pub(crate) fn additions(&self, rule: u16, head: TxIndex, end: TxIndex) -> Additions {
         let rules = self.rules.lock();
-        let rule = rules.by_location.get(slot).map(|number| &rules.all[usize::from(*number)]);
-        let counter = rule.and_then(|rule| rule.counter.as_ref());
+        let counter = rules.all.get(usize::from(rule)).and_then(|rule| rule.counter.as_ref());
         counter.map_or_else(Additions::default, |counter| counter.additions(head, end))
     }
 
     /// `tx` has run, and `added` says what it has added to a slot. Gives the slots that are found to
-    /// be counters by this.
+    /// be counters by this, with their rules.
     pub(crate) fn counted(
         &self,
         tx: TxIndex,
         rules: impl Iterator<Item = u16>,
         added: impl Fn(&Location) -> U256,
-    ) -> SmallVec<[Location; COUNTERS_MAX]> {
+    ) -> SmallVec<[(Location, u16); COUNTERS_MAX]> {
         let mut found = SmallVec::new();
-        let Some(call) = self.transactions.get(tx.as_usize()).and_then(Call::of) else {
+        let Some(tx_input) = self.transactions.get(tx.as_usize()).map(|tx| tx.input()) else {
             return found;
         };
+        let (function, words) = (function_of(tx_input), Words::of(tx_input));
         let mut guard = self.rules.lock();
         let all = &mut *guard;
         for number in rules {
             let Some(rule) = all.all.get_mut(usize::from(number)) else { continue };
             let Some(counter) = &mut rule.counter else { continue };
             let nature = counter.nature();
-            counter.saw(tx, call.function(), &call.words, added(&rule.location));
+            counter.saw(tx, function, words, added(&rule.location));
             match counter.nature() {
-                Nature::Counter if nature != Nature::Counter => found.push(rule.location),
+                Nature::Counter if nature != Nature::Counter => found.push((rule.location, number)),
                 Nature::Counter | Nature::Unknown => {}
                 Nature::Other => {
                     rule.counter = None;
@@ -296,8 +293,8 @@ impl<'b> Learner<'b> {
     }
 
     fn in_common(&self, writer: TxIndex, reader: TxIndex) -> Option<Traits> {
-        let of = |tx: TxIndex| self.transactions.get(tx.as_usize()).and_then(Call::of);
-        let (writer, reader) = (of(writer)?.traits, of(reader)?.traits);
+        let of = |tx: TxIndex| self.transactions.get(tx.as_usize()).and_then(traits);
+        let (writer, reader) = (of(writer)?, of(reader)?);
         // Without the contract in common, the rest is as likely as not to mean nothing.
         (writer[0] == reader[0])
             .then(|| writer.into_iter().filter(|word| reader.contains(word)).collect())
@@ -371,13 +368,14 @@ impl Rules {
     }
 
     /// The rules that `tx` follows.
-    fn follow(&mut self, tx: TxIndex, call: &Call, work: u64, head: TxIndex) -> Handed {
+    fn follow(&mut self, tx: TxIndex, call: &Call<'_>, work: u64, head: TxIndex) -> Handed {
         let mut handed = Handed::default();
         let mut chains = SmallVec::<[u16; 1]>::new();
         let found = call.traits.iter().filter_map(|word| self.by_word.get(word)).flatten();
-        for found in found.take(RULES_A_TRANSACTION_MAX) {
-            let covers = self.all[usize::from(*found)].covers.clone();
-            for number in std::iter::once(*found).chain(covers) {
+        for found in found.take(RULES_A_TRANSACTION_MAX).copied() {
+            for place in 0..=self.all[usize::from(found)].covers.len() {
+                let covers = &self.all[usize::from(found)].covers;
+                let number = place.checked_sub(1).map_or(found, |place| covers[place]);
                 let rule = &mut self.all[usize::from(number)];
                 if rule.last >= tx || !rule.common.iter().all(|word| call.traits.contains(word)) {
                     continue;
@@ -386,7 +384,7 @@ impl Rules {
                 if let Some(counter) = &mut rule.counter
                     && handed.counters.len() < COUNTERS_MAX
                 {
-                    expected = counter.follow(tx, call.function(), &call.words, head);
+                    expected = counter.follow(tx, call.function(), call.words, head);
                     handed.counters.push(number);
                 }
                 if expected == Expectation::Nothing {
@@ -424,17 +422,15 @@ impl Rules {
 }
 
 /// A call before it runs.
-struct Call {
+struct Call<'t> {
     /// The first is the contract's, the second the function's.
     traits: Traits,
-    words: SmallVec<[U256; WORDS_MAX]>,
+    words: Words<'t>,
 }
 
-impl Call {
-    fn of(tx: &RecoveredTransaction) -> Option<Self> {
-        let traits = traits(tx)?;
-        let words = call_data_words(tx.input()).map(U256::from_be_slice).collect();
-        Some(Self { traits, words })
+impl<'t> Call<'t> {
+    fn of(tx: &'t RecoveredTransaction) -> Option<Self> {
+        Some(Self { traits: traits(tx)?, words: Words::of(tx.input()) })
     }
 
     fn function(&self) -> u64 {
@@ -442,9 +438,9 @@ impl Call {
     }
 }
 
-/// The words of call data that are looked at.
-fn call_data_words(input: &[u8]) -> impl Iterator<Item = &[u8]> {
-    input.get(4..).unwrap_or_default().chunks_exact(32).take(WORDS_MAX)
+/// The fingerprint of a call's function.
+fn function_of(call_data: &[u8]) -> u64 {
+    fingerprint(&call_data[..call_data.len().min(4)], 2)
 }
 
 /// Those of a call; `None` for a transaction that is none. The first is the contract's.
@@ -456,9 +452,9 @@ fn traits(tx: &RecoveredTransaction) -> Option<Traits> {
     let mut traits = Traits::new();
     // The contract and the function are told from words of call data, a sender is not.
     traits.push(fingerprint(target.as_slice(), 1));
-    traits.push(fingerprint(&input[..input.len().min(4)], 2));
+    traits.push(function_of(input));
     traits.push(fingerprint(tx.signer_ref().into_word().as_slice(), 0));
-    for (place, word) in call_data_words(input).enumerate() {
+    for (place, word) in Words::of(input).iter().enumerate() {
         // Accounts and hashes mean the same wherever they are (two tokens of a pool, in either
         // order), numbers do not.
         let is_number = word[..24] == [0; 24];
@@ -614,8 +610,8 @@ mod tests {
         let waits = count(&learner, 2, |index| index as u64 % 3);
         let expected = [Some(1), Some(2), Some(3), Some(4), Some(4), Some(4)];
         assert_eq!(waits[..6], expected, "three have to be seen");
-        let sum = |slot| learner.additions(slot, TxIndex(6), TxIndex(9)).sum(TxIndex(6));
-        assert_eq!((sum(&SLOT), sum(&COLD)), (number(3), U256::ZERO));
+        let sum = |rule| learner.additions(rule, TxIndex(6), TxIndex(9)).sum(TxIndex(6));
+        assert_eq!((sum(0), sum(1)), (number(3), U256::ZERO));
     }
 
     #[test]
@@ -640,8 +636,8 @@ mod tests {
         conflict_at(&learner, other, 0, 1);
         assert_eq!(learner.rules.lock().all[1].standing, Standing::Covered);
         count(&learner, 2, |_| 5);
-        for slot in [&SLOT, &other] {
-            let additions = learner.additions(slot, TxIndex(6), TxIndex(8));
+        for rule in [0, 1] {
+            let additions = learner.additions(rule, TxIndex(6), TxIndex(8));
             assert_eq!(additions.sum(TxIndex(6)), number(10));
         }
     }

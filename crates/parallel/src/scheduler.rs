@@ -514,13 +514,13 @@ impl<'b> Scheduler<'b> {
         }
     }
 
-    /// As [`Self::ran`]; `added` says how much it has added to a slot. Gives the slots that
-    /// [`Self::additions`] has to do with from now on.
+    /// As [`Self::ran`]; `added` says how much it has added to a slot. Gives the slots that are found
+    /// to count by this, and by which rule.
     pub(crate) fn counted(
         &self,
         tx: TxIndex,
         added: impl Fn(&Location) -> U256,
-    ) -> SmallVec<[Location; COUNTERS_MAX]> {
+    ) -> SmallVec<[(Location, u16); COUNTERS_MAX]> {
         let packed = self.txs[tx.as_usize()].counters.each_ref();
         let packed = packed.map(|place| place.load(Ordering::Relaxed));
         if packed[0] == 0 {
@@ -531,9 +531,10 @@ impl<'b> Scheduler<'b> {
         self.learner.counted(tx, rules.filter_map(|rule| rule.checked_sub(1)), added)
     }
 
-    /// What transactions that are not final will probably add to a slot before the turn of `tx`.
-    pub(crate) fn additions(&self, slot: &Location, tx: TxIndex) -> Additions {
-        self.learner.additions(slot, self.committed_below(), tx)
+    /// What transactions that are not final will probably add to the slot of a rule before the turn
+    /// of `tx`.
+    pub(crate) fn additions(&self, rule: u16, tx: TxIndex) -> Additions {
+        self.learner.additions(rule, self.committed_below(), tx)
     }
 
     fn pop_ready(&self) -> Option<TxIndex> {

@@ -8,7 +8,9 @@
 mod product {
     pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
     pub(crate) use std::{
-        sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        sync::atomic::{
+            AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        },
         thread::yield_now,
     };
 
@@ -23,7 +25,9 @@ mod model {
     pub(crate) use shuttle::{
         sync::{
             MutexGuard,
-            atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+            atomic::{
+                AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+            },
         },
         thread::yield_now,
     };
@@ -152,6 +156,7 @@ mod delayed {
 
     atomic!(AtomicBool, bool);
     atomic!(AtomicU8, u8);
+    atomic!(AtomicU16, u16);
     atomic!(AtomicU32, u32);
     atomic!(AtomicU64, u64);
     atomic!(AtomicUsize, usize);

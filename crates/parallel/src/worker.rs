@@ -137,11 +137,10 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
     ) -> Result<(&'m SlotCell, U256), DbInterrupt> {
         self.look()?;
         let cell = self.memory.slot(address, slot, self.worker);
-        let is_foreseen = cell.counts() && !self.view().at_head;
-        let (found, more) = if is_foreseen {
-            self.view().foresee(cell)
-        } else {
-            (self.memory.find_slot(cell, self.view().tx), U256::ZERO)
+        let rule = cell.rule().filter(|_| !self.view().at_head);
+        let (found, more) = match rule {
+            Some(rule) => self.view().foresee(cell, rule),
+            None => (self.memory.find_slot(cell, self.view().tx), U256::ZERO),
         };
         let value = match found {
             Found::Written(_, value) => value,
@@ -150,7 +149,7 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
                 .parent(|| self.block.parent.storage_ref(address, slot))
                 .map_err(DbInterrupt::Failed)?,
         };
-        if is_foreseen {
+        if rule.is_some() {
             let value = value.wrapping_add(more);
             self.reads.push(Read::Counter(cell, value));
             return Ok((cell, value));
