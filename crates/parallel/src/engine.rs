@@ -123,6 +123,17 @@ impl<C> View<'_, '_, C> {
         !self.scheduler.stopped()
     }
 
+    /// Reads the parent state; takes down how long that takes as long as it is of interest.
+    pub(crate) fn read_parent<R>(&self, read: impl FnOnce() -> R) -> R {
+        if !self.scheduler.times_reads() {
+            return read();
+        }
+        let started = Instant::now();
+        let value = read();
+        self.scheduler.read_took(started.elapsed());
+        value
+    }
+
     /// See [`VersionedMemory::foresee`].
     pub(crate) fn foresee(&self, cell: &SlotCell, rule: u16) -> (Found<U256>, U256) {
         self.memory.foresee(cell, self.tx, &self.scheduler.additions(rule, self.tx))

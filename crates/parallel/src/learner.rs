@@ -129,14 +129,30 @@ pub(crate) struct Learner<'b> {
     transactions: &'b [RecoveredTransaction],
     /// Whether there are any.
     has_rules: AtomicBool,
+    /// Whether counters are looked for.
+    counts: AtomicBool,
     /// Held for a few transactions at a time, never while the EVM runs.
     rules: Mutex<Rules>,
 }
 
 impl<'b> Learner<'b> {
     /// Without any. It learns nothing about transactions that are not among these.
-    pub(crate) fn new(transactions: &'b [RecoveredTransaction]) -> Self {
-        Self { transactions, has_rules: AtomicBool::new(false), rules: Mutex::default() }
+    pub(crate) fn new(transactions: &'b [RecoveredTransaction], counts: bool) -> Self {
+        Self {
+            transactions,
+            has_rules: AtomicBool::new(false),
+            counts: AtomicBool::new(counts),
+            rules: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> bool {
+        self.counts.load(Ordering::Relaxed)
+    }
+
+    /// Looks for counters from now on.
+    pub(crate) fn set_counts(&self) {
+        self.counts.store(true, Ordering::Relaxed);
     }
 
     /// Whether transactions are to be handed out by [`Self::hand_out`]. Nothing depends on when
@@ -162,12 +178,13 @@ impl<'b> Learner<'b> {
             Entry::Vacant(_) if count == RULES_MAX => Surprise::New,
             Entry::Vacant(entry) => {
                 entry.insert(count as u16);
+                let counts = matches!(location, Location::Slot(..)) && self.counts();
                 rules.all.push(Rule {
                     location,
                     key: common[0],
                     common,
                     last: reader,
-                    counter: matches!(location, Location::Slot(..)).then(Counter::default),
+                    counter: counts.then(Counter::default),
                     covers: SmallVec::new(),
                     standing: Standing::Followed,
                     touched: 0,
@@ -177,7 +194,7 @@ impl<'b> Learner<'b> {
                     work_before: rules.work,
                 });
                 rules.file(count as u16);
-                if matches!(location, Location::Slot(..)) {
+                if counts {
                     rules.counters.push(count as u16);
                 }
                 self.has_rules.store(true, Ordering::Relaxed);
@@ -537,7 +554,7 @@ mod tests {
         let mut block: Vec<_> = block.into_iter().map(|(i, (a, b))| swap(i, a, b)).collect();
         // The same words for another contract.
         block.push(call(7, 8, &[number(7), token(1), token(2)]));
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         assert!(!learner.has_rules());
         assert_eq!(conflict(&learner, 0, 1), Surprise::New);
         assert!(learner.has_rules());
@@ -551,7 +568,7 @@ mod tests {
             |index: usize, proposal, support| call(index, 7, &[number(proposal), number(support)]);
         let votes = [(1, 2), (1, 2), (2, 1), (1, 0), (2, 2), (1, 1)];
         let block: Vec<_> = votes.iter().enumerate().map(|(i, (p, s))| vote(i, *p, *s)).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict(&learner, 0, 1);
         assert_eq!(hand_out(&learner, 2), [None; 6], "no other vote has both");
         assert_eq!(conflict(&learner, 1, 3), Surprise::Once, "the rule is made wider");
@@ -561,7 +578,7 @@ mod tests {
     #[test]
     fn a_rule_whose_transactions_do_not_touch_its_location_is_dropped() {
         let block: Vec<_> = (0..8).map(|index| call(index, 7, &[])).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict(&learner, 0, 1);
         for _ in 0..TRIALS {
             assert_ne!(hand_out(&learner, 2)[2..], [None; 6]);
@@ -576,7 +593,7 @@ mod tests {
     fn where_nearly_all_follow_one_rule_there_is_none() {
         let count = 2 * CHAIN_WORK_MIN as usize / 4;
         let block: Vec<_> = (0..count).map(|index| call(index, 7, &[])).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict(&learner, 0, 1);
         let predecessors = hand_out(&learner, 2);
         let linked = predecessors.iter().flatten().count();
@@ -605,7 +622,7 @@ mod tests {
     fn nobody_waits_for_those_of_whom_it_is_known_what_they_add() {
         let mint = |index: usize| call(index, 7, &[number(index as u64 % 3)]);
         let block: Vec<_> = (0..12).map(mint).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict_at(&learner, SLOT, 0, 1);
         let waits = count(&learner, 2, |index| index as u64 % 3);
         let expected = [Some(1), Some(2), Some(3), Some(4), Some(4), Some(4)];
@@ -617,11 +634,11 @@ mod tests {
     #[test]
     fn a_chain_of_those_of_whom_it_is_known_is_none() {
         let block: Vec<_> = (0..CHAIN_WORK_MIN as usize).map(|index| call(index, 7, &[])).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict_at(&learner, SLOT, 0, 1);
         count(&learner, 2, |_| 1);
         assert_eq!(learner.rules.lock().all[0].standing, Standing::Followed);
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         conflict_at(&learner, SLOT, 0, 1);
         count(&learner, 2, |index| (index * index) as u64);
         assert_eq!(learner.rules.lock().all[0].standing, Standing::Dropped);
@@ -630,7 +647,7 @@ mod tests {
     #[test]
     fn who_follows_a_rule_follows_those_that_say_the_same_of_other_locations() {
         let block: Vec<_> = (0..12).map(|index| call(index, 7, &[])).collect();
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         let other = Location::Slot(Address::ZERO, number(1));
         conflict_at(&learner, SLOT, 0, 1);
         conflict_at(&learner, other, 0, 1);
@@ -649,7 +666,7 @@ mod tests {
         let payment = TxEip1559 { to, ..Default::default() };
         let payment = payment.into_signed(Signature::test_signature()).into();
         block.push(Recovered::new_unchecked(payment, Address::ZERO));
-        let learner = Learner::new(&block);
+        let learner = Learner::new(&block, true);
         assert_eq!(conflict(&learner, 0, 2), Surprise::New);
         assert_eq!(conflict(&learner, 0, 9), Surprise::New);
         assert!(!learner.has_rules());

@@ -41,7 +41,7 @@ use alloy_primitives::U256;
 use crossbeam_utils::CachePadded;
 use heddle_evm::RecoveredTransaction;
 use smallvec::SmallVec;
-use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range, time::Duration};
 
 /// How far ahead of the head idle workers look for stale transactions. Farther ones would
 /// probably go stale once more before their turn.
@@ -179,6 +179,9 @@ pub struct Scheduler<'b> {
     txs: Vec<Tx>,
     predecessors: Vec<TxIndex>,
     learner: Learner<'b>,
+    /// Reads of the parent state that were timed, and how many of them were slow.
+    reads_timed: AtomicU32,
+    slow_reads: AtomicU32,
     head: CachePadded<AtomicUsize>,
     /// First transaction that no worker has taken yet.
     fresh: CachePadded<AtomicUsize>,
@@ -223,6 +226,14 @@ const ALONE_MAX: usize = 4_096;
 /// is one chain.
 pub const PATIENCE: usize = 512;
 
+/// Workers from which on counters are looked for. Two of them are at best a little faster than one in
+/// place while the other makes the receipts, unless reading state takes long.
+const COUNTING_WORKERS: usize = 3;
+/// How long a slow read takes at least, and how many are timed to find out whether they are.
+const SLOW_READ: Duration = Duration::from_micros(4);
+const READS_TIMED: u32 = 64;
+const READS_TIMED_MIN: u32 = 8;
+
 impl<'b> Scheduler<'b> {
     /// For the transactions of a block that are not committed yet.
     pub fn new(plan: &Plan<'_, 'b>) -> Self {
@@ -240,7 +251,9 @@ impl<'b> Scheduler<'b> {
         let counter = || CachePadded::new(AtomicU64::new(0));
         Self {
             predecessors: plan.predecessors.to_vec(),
-            learner: Learner::new(plan.transactions),
+            learner: Learner::new(plan.transactions, plan.workers >= COUNTING_WORKERS),
+            reads_timed: AtomicU32::new(0),
+            slow_reads: AtomicU32::new(0),
             txs: plan.forecasts.iter().enumerate().map(tx).collect(),
             head: CachePadded::new(AtomicUsize::new(first)),
             fresh: CachePadded::new(AtomicUsize::new(first)),
@@ -535,6 +548,20 @@ impl<'b> Scheduler<'b> {
     /// of `tx`.
     pub(crate) fn additions(&self, rule: u16, tx: TxIndex) -> Additions {
         self.learner.additions(rule, self.committed_below(), tx)
+    }
+
+    /// Whether it is of interest how long reads of the parent state take.
+    pub(crate) fn times_reads(&self) -> bool {
+        self.reads_timed.load(Ordering::Relaxed) < READS_TIMED && !self.learner.counts()
+    }
+
+    /// A read of the parent state took so long.
+    pub(crate) fn read_took(&self, time: Duration) {
+        let timed = self.reads_timed.fetch_add(1, Ordering::Relaxed) + 1;
+        let slow = self.slow_reads.fetch_add(u32::from(time >= SLOW_READ), Ordering::Relaxed);
+        if timed >= READS_TIMED_MIN && 2 * slow >= timed {
+            self.learner.set_counts();
+        }
     }
 
     fn pop_ready(&self) -> Option<TxIndex> {

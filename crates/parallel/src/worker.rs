@@ -96,8 +96,8 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
 
     fn parent_account(&self, cell: &'m AccountCell) -> Result<AccountValue, DbInterrupt> {
         let parent = &self.block.parent;
-        cell.parent(|| Ok(parent.basic_ref(cell.key)?.as_ref().map(account_state)))
-            .map_err(DbInterrupt::Failed)
+        let account = || Ok(parent.basic_ref(cell.key)?.as_ref().map(account_state));
+        cell.parent(|| self.view().read_parent(account)).map_err(DbInterrupt::Failed)
     }
 
     /// An account other than the beneficiary, not taken down.
@@ -146,7 +146,7 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
             Found::Written(_, value) => value,
             Found::Estimate(other) => return Err(DbInterrupt::After(other)),
             Found::Parent => cell
-                .parent(|| self.block.parent.storage_ref(address, slot))
+                .parent(|| self.view().read_parent(|| self.block.parent.storage_ref(address, slot)))
                 .map_err(DbInterrupt::Failed)?,
         };
         if rule.is_some() {

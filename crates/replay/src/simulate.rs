@@ -9,8 +9,9 @@
 //! executor's runs do.
 //!
 //! What is not modelled: a re-execution that takes another path than the first, or writes the same
-//! values as before (which the executor then does not hold for a conflict); how many cores there
-//! are, and that memory gets slower when many use it, beyond the slow-down that was measured.
+//! values as before (which the executor then does not hold for a conflict); what is foreseen of
+//! counters, because a recording has no values (a block of them comes out slower than it is); how
+//! many cores there are, and that memory gets slower when many use it, beyond the slow-down that was measured.
 
 use crate::{Dependency, DependencyGraph, graph::Writer};
 use heddle_evm::RecoveredTransaction;
