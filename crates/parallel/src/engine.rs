@@ -171,6 +171,9 @@ struct Desk<'d, 'm, W> {
     spare: Vec<Trace<'m>>,
 }
 
+/// Reads that went stale with another from which something is learned.
+const STALE_TOO_MAX: usize = 8;
+
 /// Emptied traces that a worker keeps: more than it can have between execution and commit for
 /// long.
 const SPARE_MAX: usize = 1_024;
@@ -474,7 +477,8 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
             let slots = former.reads.iter().filter(|read| matches!(read, Read::Slot(..)));
             let stale_too =
                 slots.filter_map(|read| self.memory.validate(tx, std::slice::from_ref(read)).err());
-            for other in stale_too.filter(|other| other.location != stale.location) {
+            let others = stale_too.filter(|other| other.location != stale.location);
+            for other in others.take(STALE_TOO_MAX) {
                 self.scheduler.stale_too(tx, other.location, other.writer);
             }
         }

@@ -210,8 +210,7 @@ impl<'b> Learner<'b> {
                 let before = rule.common.len();
                 rule.common.retain(|word| common.contains(word));
                 if rule.common.len() < before {
-                    rules.unfile(number);
-                    rules.file(number);
+                    rules.file_again(number);
                     return Surprise::Once;
                 }
                 rule.excused = rule.excused.saturating_add(1);
@@ -364,6 +363,16 @@ impl Rules {
         }
     }
 
+    /// Files a rule that says something else now, and those that said the same until now.
+    fn file_again(&mut self, number: u16) {
+        self.unfile(number);
+        let covered = std::mem::take(&mut self.all[usize::from(number)].covers);
+        self.file(number);
+        for other in covered {
+            self.file(other);
+        }
+    }
+
     fn drop_rule(&mut self, number: u16) {
         self.unfile(number);
         let rule = &mut self.all[usize::from(number)];
@@ -388,11 +397,16 @@ impl Rules {
     fn follow(&mut self, tx: TxIndex, call: &Call<'_>, work: u64, head: TxIndex) -> Handed {
         let mut handed = Handed::default();
         let mut chains = SmallVec::<[u16; 1]>::new();
+        let mut left = RULES_A_TRANSACTION_MAX;
         let found = call.traits.iter().filter_map(|word| self.by_word.get(word)).flatten();
         for found in found.take(RULES_A_TRANSACTION_MAX).copied() {
             for place in 0..=self.all[usize::from(found)].covers.len() {
                 let covers = &self.all[usize::from(found)].covers;
                 let number = place.checked_sub(1).map_or(found, |place| covers[place]);
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
                 let rule = &mut self.all[usize::from(number)];
                 if rule.last >= tx || !rule.common.iter().all(|word| call.traits.contains(word)) {
                     continue;
@@ -657,6 +671,27 @@ mod tests {
             let additions = learner.additions(rule, TxIndex(6), TxIndex(8));
             assert_eq!(additions.sum(TxIndex(6)), number(10));
         }
+    }
+
+    #[test]
+    fn rules_that_no_longer_say_the_same_go_on_apart() {
+        let vote = |index: usize| call(index, 7, &[number(u64::from(index < 4))]);
+        let block: Vec<_> = (0..16).map(vote).collect();
+        let learner = Learner::new(&block, true);
+        let other = Location::Slot(Address::ZERO, number(1));
+        conflict_at(&learner, SLOT, 0, 1);
+        conflict_at(&learner, other, 0, 1);
+        let followed = |index| {
+            let mut followed = SmallVec::new();
+            let hand = |_, handed: &Handed| followed.clone_from(&handed.counters);
+            learner.hand_out(|| index..index + 1, TxIndex(0), |_| 4, hand);
+            followed.to_vec()
+        };
+        assert_eq!([followed(2), followed(4)], [vec![0, 1], vec![]]);
+        assert_eq!(conflict_at(&learner, SLOT, 3, 5), Surprise::Once, "the first is made wider");
+        assert_eq!(followed(6), [0]);
+        conflict_at(&learner, other, 3, 7);
+        assert_eq!(followed(8), [0, 1], "the second too");
     }
 
     #[test]
