@@ -150,7 +150,7 @@ pub(crate) struct Counter {
 
 /// What transactions on their way will add to a slot, in block order.
 #[derive(Debug, Default)]
-pub(crate) struct Additions {
+pub struct Additions {
     /// Everything before is final.
     head: TxIndex,
     known: SmallVec<[(TxIndex, U256); 16]>,
@@ -159,12 +159,12 @@ pub(crate) struct Additions {
 impl Additions {
     /// Whether what `tx` has written is no more than what was there and this. What is not final is
     /// better not built upon then: it may stand on a wrong guess, this does not.
-    pub(crate) fn know(&self, tx: TxIndex) -> bool {
+    pub fn know(&self, tx: TxIndex) -> bool {
         tx >= self.head && self.known.binary_search_by_key(&tx, |(known, _)| *known).is_ok()
     }
 
     /// Of all transactions from `first` on.
-    pub(crate) fn sum(&self, first: TxIndex) -> U256 {
+    pub fn sum(&self, first: TxIndex) -> U256 {
         let later = self.known.iter().filter(|(tx, _)| *tx >= first);
         later.fold(U256::ZERO, |sum, (_, more)| sum.wrapping_add(*more))
     }

@@ -50,6 +50,7 @@ pub use profile::{Conflict, Ending, LocationConflicts, Profile, Span, WorkerTime
 pub mod scheduling {
     pub use crate::{
         cell::{balance_can_be_open, takes_credit},
+        counter::Additions,
         forecast::{BlockForecast, Pace},
         payment::{Payment, PaymentRules},
         scheduler::{Forecast, PATIENCE, Plan, Scheduler, Stretch, Task},

@@ -371,7 +371,7 @@ impl<'b> Scheduler<'b> {
     }
 
     /// Takes down what else went stale with a conflict.
-    pub(crate) fn stale_too(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) {
+    pub fn stale_too(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) {
         if let Some(writer) = writer {
             self.learner.conflict(location, writer, tx, |_| true);
         }
@@ -529,7 +529,7 @@ impl<'b> Scheduler<'b> {
 
     /// As [`Self::ran`]; `added` says how much it has added to a slot. Gives the slots that are found
     /// to count by this, and by which rule.
-    pub(crate) fn counted(
+    pub fn counted(
         &self,
         tx: TxIndex,
         added: impl Fn(&Location) -> U256,
@@ -546,7 +546,7 @@ impl<'b> Scheduler<'b> {
 
     /// What transactions that are not final will probably add to the slot of a rule before the turn
     /// of `tx`.
-    pub(crate) fn additions(&self, rule: u16, tx: TxIndex) -> Additions {
+    pub fn additions(&self, rule: u16, tx: TxIndex) -> Additions {
         self.learner.additions(rule, self.committed_below(), tx)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::record::{RecordedTransaction, Recording, record};
 use alloy_primitives::{
-    Address,
+    Address, U256,
     map::{AddressMap, HashMap, HashSet},
 };
 use heddle_chainspec::ChainSpec;
@@ -41,6 +41,8 @@ pub struct Writer {
     pub tx: TxIndex,
     /// Whether it only added to the balance or took from it, whatever that was.
     pub credit: bool,
+    /// How much it added to a slot.
+    pub added: U256,
 }
 
 /// The true read-after-write dependencies between the transactions of a block. A transaction that
@@ -121,11 +123,15 @@ impl DependencyGraph {
                 if let Location::Wipe(address) = location {
                     wipes.insert(*address, index);
                 }
-                writers.entry(*location).or_default().push(Writer { tx: index, credit: false });
+                let added = transaction.added.binary_search_by_key(location, |(slot, _)| *slot);
+                let added = added.map_or(U256::ZERO, |place| transaction.added[place].1);
+                let writer = Writer { tx: index, credit: false, added };
+                writers.entry(*location).or_default().push(writer);
             }
             for account in transaction.pays.iter().filter(|account| **account != beneficiary) {
                 let location = Location::Account(*account);
-                writers.entry(location).or_default().push(Writer { tx: index, credit: true });
+                let writer = Writer { tx: index, credit: true, added: U256::ZERO };
+                writers.entry(location).or_default().push(writer);
             }
             nodes.push(node);
         }
@@ -154,9 +160,16 @@ impl DependencyGraph {
         let writers = self.writers.get(&dependency.location).map(Vec::as_slice);
         let writers = writers.unwrap_or_default();
         let before = &writers[..writers.partition_point(|writer| writer.tx < reader)];
-        let wipe = Writer { tx: dependency.writer, credit: false };
+        let wipe = Writer { tx: dependency.writer, credit: false, added: U256::ZERO };
         let wipe = (!self.is_write(dependency)).then_some(wipe);
         wipe.into_iter().chain(before.iter().rev().copied())
+    }
+
+    /// How much a transaction added to a slot.
+    pub fn added(&self, tx: TxIndex, slot: &Location) -> U256 {
+        let writers = self.writers.get(slot).map(Vec::as_slice).unwrap_or_default();
+        let place = writers.binary_search_by_key(&tx, |writer| writer.tx);
+        place.map_or(U256::ZERO, |place| writers[place].added)
     }
 
     /// Whether what is read was written there, and not left by a wipe.
@@ -170,7 +183,7 @@ impl DependencyGraph {
     fn writes(&self) -> Vec<Vec<(Location, bool)>> {
         let mut writes = vec![Vec::new(); self.transactions.len()];
         for (location, writers) in &self.writers {
-            for Writer { tx, credit } in writers {
+            for Writer { tx, credit, .. } in writers {
                 writes[tx.as_usize()].push((*location, *credit));
             }
         }

@@ -49,6 +49,8 @@ pub(crate) struct RecordedTransaction {
     /// What it left different. What it did to the beneficiary is not among them: that is read
     /// through the sum of all fees before.
     pub(crate) writes: Vec<Location>,
+    /// How much it added to each slot that it changed, by location.
+    pub(crate) added: Vec<(Location, U256)>,
     /// Accounts that it neither reads nor writes but adds to the balance of, or takes from it: whom
     /// a plain payment pays, and contracts that ether moves into and out of without anybody asking
     /// how much they have.
@@ -149,6 +151,7 @@ pub(crate) fn record<P: ParentState>(
                 .map(|(location, at)| RecordedRead { location, at: part(at) })
                 .collect(),
             writes: writes(&changes, input.env.block_env.beneficiary),
+            added: added(&changes),
             pays: Vec::new(),
             looks: looks.into_iter().map(part).collect(),
         };
@@ -212,6 +215,19 @@ fn writes(changes: &EvmState, beneficiary: Address) -> Vec<Location> {
     // The EVM's hash maps have no order; a recording has.
     writes.sort_unstable();
     writes
+}
+
+/// How much was added to each slot that a transaction changed.
+fn added(changes: &EvmState) -> Vec<(Location, U256)> {
+    let slots = changes.iter().flat_map(|(address, account)| {
+        account.changed_storage_slots().map(|(slot, value)| {
+            let added = value.present_value.wrapping_sub(value.original_value);
+            (Location::Slot(*address, *slot), added)
+        })
+    });
+    let mut added: Vec<_> = slots.collect();
+    added.sort_unstable();
+    added
 }
 
 /// The state of the block, which takes down what is asked of it.

@@ -9,11 +9,11 @@
 //! executor's runs do.
 //!
 //! What is not modelled: a re-execution that takes another path than the first, or writes the same
-//! values as before (which the executor then does not hold for a conflict); what is foreseen of
-//! counters, because a recording has no values (a block of them comes out slower than it is); how
-//! many cores there are, and that memory gets slower when many use it, beyond the slow-down that was measured.
+//! values as before (which the executor then does not hold for a conflict); how many cores there
+//! are, and that memory gets slower when many use it, beyond the slow-down that was measured.
 
 use crate::{Dependency, DependencyGraph, graph::Writer};
+use alloy_primitives::{U256, map::HashMap};
 use heddle_evm::RecoveredTransaction;
 use heddle_parallel::{
     Location, TxIndex,
@@ -178,9 +178,14 @@ struct Worker {
     look_ahead: bool,
 }
 
-/// Which value a read found: a fingerprint of who has written it how often. `None`: the parent
-/// state's.
-type Seen = Option<u64>;
+/// Which value a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// A fingerprint of who has written it how often. `None`: the parent state's.
+    Written(Option<u64>),
+    /// A counter's, and by how much that will turn out to be wrong.
+    Foreseen(U256),
+}
 
 struct Tx {
     /// Runs to the end so far; what was published carries it as its version.
@@ -201,7 +206,12 @@ impl Tx {
         let looks = node.looks.iter().map(|at| (*at, Point::Look));
         let mut points: Vec<_> = reads.chain(beneficiary).chain(looks).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self { version: 0, estimate: false, seen: vec![None; node.dependencies.len()], points }
+        Self {
+            version: 0,
+            estimate: false,
+            seen: vec![Seen::Written(None); node.dependencies.len()],
+            points,
+        }
     }
 }
 
@@ -211,6 +221,8 @@ struct Simulation<'a> {
     scheduler: Scheduler<'a>,
     txs: Vec<Tx>,
     workers: Vec<Worker>,
+    /// Slots that count, and the rules that know how.
+    counters: HashMap<Location, u16>,
     /// (time, order of creation, worker): each worker that does something has one.
     events: BinaryHeap<Reverse<(u64, u64, usize)>>,
     created: u64,
@@ -251,6 +263,7 @@ impl<'a> Simulation<'a> {
             scheduler,
             txs,
             workers: (0..workers).map(worker).collect(),
+            counters: HashMap::default(),
             events: BinaryHeap::new(),
             created: 0,
             now: done.now,
@@ -330,7 +343,7 @@ impl<'a> Simulation<'a> {
                 }
                 Some(Task::Run(tx)) => return self.begin(worker, tx),
                 Some(Task::Check(tx)) => {
-                    let Some((location, writer)) = self.stale(tx) else {
+                    let Some((location, writer)) = self.stale(tx, Turn::Ahead) else {
                         let until = self.now + self.costs.commit_ns;
                         return self.does(worker, Activity::Checking(tx), until);
                     };
@@ -374,7 +387,12 @@ impl<'a> Simulation<'a> {
         match point {
             Point::Dependency(index) => {
                 let dependency = &self.graph.transactions[tx.as_usize()].dependencies[index];
-                match self.find(tx, dependency) {
+                let rule = self.counters.get(&dependency.location).filter(|_| !run.at_head);
+                let found = match rule {
+                    Some(rule) => self.foresee(tx, dependency, *rule),
+                    None => self.find(tx, dependency),
+                };
+                match found {
                     Ok(seen) => self.txs[tx.as_usize()].seen[index] = seen,
                     Err(estimate) => {
                         self.scheduler.wait_for(tx, estimate);
@@ -386,7 +404,7 @@ impl<'a> Simulation<'a> {
                 let must_be_head = matches!(point, Point::Beneficiary);
                 let is_head = self.scheduler.head() == Some(tx);
                 if is_head && !run.at_head {
-                    run.at_head = self.stale_until(tx, run.next).is_none();
+                    run.at_head = self.stale_until(tx, run.next, Turn::Now).is_none();
                 }
                 if !run.at_head && (is_head || must_be_head) {
                     self.scheduler.wait_for_head(tx);
@@ -405,6 +423,7 @@ impl<'a> Simulation<'a> {
         let dependencies = &self.graph.transactions[tx.as_usize()].dependencies;
         let depends_on = |location| dependencies.iter().any(|read| read.location == location);
         self.scheduler.ran(tx, depends_on);
+        self.counters.extend(self.scheduler.counted(tx, |slot| self.graph.added(tx, slot)));
         if at_head && !self.commit_locked {
             self.commit_locked = true;
             let until = self.now + self.costs.commit_ns;
@@ -418,7 +437,7 @@ impl<'a> Simulation<'a> {
     fn commit(&mut self, worker: usize, head: Option<TxIndex>) {
         self.commit_locked = false;
         let Some(tx) = head else { return self.find_work(worker) };
-        if let Some((location, writer)) = self.stale(tx) {
+        if let Some((location, writer)) = self.stale(tx, Turn::Now) {
             self.scheduler.reclaim(tx);
             let goes_on = self.scheduler.conflict_at_head(tx, location, Some(writer), worker);
             self.conflict(tx);
@@ -434,6 +453,9 @@ impl<'a> Simulation<'a> {
 
     fn conflict(&mut self, tx: TxIndex) {
         self.conflicts += 1;
+        for (location, writer) in self.all_stale(tx, usize::MAX, Turn::Ahead).skip(1) {
+            self.scheduler.stale_too(tx, location, Some(writer));
+        }
         self.txs[tx.as_usize()].estimate = true;
     }
 
@@ -456,21 +478,61 @@ impl<'a> Simulation<'a> {
                 break;
             }
         }
-        Ok(seen)
+        Ok(Seen::Written(seen))
+    }
+
+    /// What a read is told of a counter: as the executor's.
+    fn foresee(
+        &self,
+        reader: TxIndex,
+        dependency: &Dependency,
+        rule: u16,
+    ) -> Result<Seen, TxIndex> {
+        let additions = self.scheduler.additions(rule, reader);
+        let (mut first, mut truth) = (TxIndex(0), U256::ZERO);
+        for writer in self.graph.writers_before(dependency, reader) {
+            let Tx { version, estimate, .. } = self.txs[writer.tx.as_usize()];
+            if version > 0 && !additions.know(writer.tx) {
+                if estimate {
+                    return Err(writer.tx);
+                }
+                first = TxIndex(writer.tx.0 + 1);
+                break;
+            }
+            truth = truth.wrapping_add(writer.added);
+        }
+        Ok(Seen::Foreseen(additions.sum(first).wrapping_sub(truth)))
     }
 
     /// The first of its reads that no longer holds, and whose write is to blame.
-    fn stale(&self, tx: TxIndex) -> Option<(Location, TxIndex)> {
-        self.stale_until(tx, self.txs[tx.as_usize()].points.len())
+    fn stale(&self, tx: TxIndex, turn: Turn) -> Option<(Location, TxIndex)> {
+        self.stale_until(tx, usize::MAX, turn)
     }
 
     /// The first of the reads before point `next` that no longer holds.
-    fn stale_until(&self, tx: TxIndex, next: usize) -> Option<(Location, TxIndex)> {
+    fn stale_until(&self, tx: TxIndex, next: usize, turn: Turn) -> Option<(Location, TxIndex)> {
+        self.all_stale(tx, next, turn).next()
+    }
+
+    fn all_stale(
+        &self,
+        tx: TxIndex,
+        next: usize,
+        turn: Turn,
+    ) -> impl Iterator<Item = (Location, TxIndex)> {
         let Tx { points, seen, .. } = &self.txs[tx.as_usize()];
-        points[..next].iter().find_map(|(_, point)| {
+        points.iter().take(next).filter_map(move |(_, point)| {
             let Point::Dependency(index) = *point else { return None };
             let dependency = &self.graph.transactions[tx.as_usize()].dependencies[index];
-            if self.find(tx, dependency) == Ok(seen[index]) {
+            let rule = self.counters.get(&dependency.location);
+            let holds = match (seen[index], turn) {
+                (Seen::Written(_), _) => self.find(tx, dependency) == Ok(seen[index]),
+                (Seen::Foreseen(error), Turn::Now) => error.is_zero(),
+                (Seen::Foreseen(_), Turn::Ahead) => {
+                    rule.is_some_and(|rule| self.foresee(tx, dependency, *rule) == Ok(seen[index]))
+                }
+            };
+            if holds {
                 return None;
             }
             let has_run = |writer: &Writer| self.txs[writer.tx.as_usize()].version > 0;
@@ -478,6 +540,13 @@ impl<'a> Simulation<'a> {
             Some((dependency.location, writer.map_or(dependency.writer, |writer| writer.tx)))
         })
     }
+}
+
+/// Whether it is a transaction's turn, so that all before it is final.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Ahead,
+    Now,
 }
 
 #[cfg(test)]
