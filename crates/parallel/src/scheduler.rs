@@ -226,9 +226,10 @@ const ALONE_MAX: usize = 4_096;
 /// is one chain.
 pub const PATIENCE: usize = 512;
 
-/// Workers from which on counters are looked for. Two of them are at best a little faster than one in
-/// place while the other makes the receipts, unless reading state takes long.
-const COUNTING_WORKERS: usize = 3;
+/// Workers from which on more is done so that one need not wait for another: counters are looked
+/// for, and who follows a stale transaction is called back. Two of them are at best a little faster
+/// than one in place while the other makes the receipts, unless reading state takes long.
+const MANY_WORKERS: usize = 3;
 /// How long a slow read takes at least, and how many are timed to find out whether they are.
 const SLOW_READ: Duration = Duration::from_micros(4);
 const READS_TIMED: u32 = 64;
@@ -251,7 +252,7 @@ impl<'b> Scheduler<'b> {
         let counter = || CachePadded::new(AtomicU64::new(0));
         Self {
             predecessors: plan.predecessors.to_vec(),
-            learner: Learner::new(plan.transactions, plan.workers >= COUNTING_WORKERS),
+            learner: Learner::new(plan.transactions, plan.workers >= MANY_WORKERS),
             reads_timed: AtomicU32::new(0),
             slow_reads: AtomicU32::new(0),
             txs: plan.forecasts.iter().enumerate().map(tx).collect(),
@@ -361,12 +362,51 @@ impl<'b> Scheduler<'b> {
     /// anybody did. Gives how much that counts against running ahead.
     pub fn conflict(&self, tx: TxIndex, location: Location, writer: Option<TxIndex>) -> u32 {
         self.contended.fetch_max(tx.as_usize() + CARE, Ordering::Relaxed);
+        if self.many_workers() {
+            self.recall_followers(tx);
+        }
         let linked = |rule| self.learned(tx).any(|link| link.rule == rule);
         let surprise = writer.map(|writer| self.learner.conflict(location, writer, tx, linked));
         match surprise {
+            // Who waits for the writer did so, and this is what the writer wrote when it ran again.
+            _ if self.many_workers()
+                && writer.is_some_and(|writer| self.foreseen(tx).contains(&writer)) =>
+            {
+                LATE_CONFLICT_COST
+            }
             None | Some(Surprise::New) => CONFLICT_COST,
             Some(Surprise::Late) => LATE_CONFLICT_COST,
             Some(Surprise::Once) => 0,
+        }
+    }
+
+    fn many_workers(&self) -> bool {
+        self.changes.len() >= MANY_WORKERS
+    }
+
+    /// `tx` is about to run again, and those that were made to wait for it ran on what it had written:
+    /// they wait for it again, and for each other. Else a chain, once stale, would stay stale: its
+    /// members would be found out one by one, each by who looks at it after the one before.
+    fn recall_followers(&self, tx: TxIndex) {
+        let first = tx.as_usize();
+        let mut again = [false; AHEAD_MIN + 1];
+        again[0] = true;
+        let end = self.fresh.load(Ordering::Relaxed).min(first + again.len());
+        for index in first + 1..end {
+            let follower = TxIndex(index as u32);
+            if self.status(follower) != EXECUTED {
+                continue;
+            }
+            let goes_again = |former: &TxIndex| {
+                former.as_usize().checked_sub(first).is_some_and(|place| again[place])
+            };
+            let former = self.learned(follower).map(|link| link.predecessor).find(goes_again);
+            if let Some(former) = former
+                && self.claim(follower, EXECUTED)
+            {
+                self.wait_for(follower, former);
+                again[index - first] = true;
+            }
         }
     }
 
@@ -387,6 +427,10 @@ impl<'b> Scheduler<'b> {
         worker: usize,
     ) -> bool {
         let cost = self.cost.load(Ordering::Relaxed) + self.conflict(tx, location, writer);
+        // What others had run ahead before one went on alone says nothing new.
+        if self.many_workers() && tx.as_usize() < self.alone_until.load(Ordering::Relaxed) {
+            return true;
+        }
         if cost < COST_MAX && self.patience > 0 {
             self.cost.store(cost, Ordering::Relaxed);
             return true;
@@ -586,12 +630,16 @@ impl<'b> Scheduler<'b> {
         self.ready_len.store(ready.len(), Ordering::Relaxed);
     }
 
+    /// See [`Forecast::predecessors`].
+    fn foreseen(&self, tx: TxIndex) -> &[TxIndex] {
+        let (first, count) = self.txs[tx.as_usize()].forecast.predecessors;
+        &self.predecessors[first as usize..][..usize::from(count)]
+    }
+
     /// Puts `tx` aside if one of those that it probably has to wait for is still to be executed.
     fn wait_for_predecessors(&self, tx: TxIndex) -> bool {
-        let (first, count) = self.txs[tx.as_usize()].forecast.predecessors;
-        let predecessors = &self.predecessors[first as usize..][..usize::from(count)];
         // The last ones probably wait for those before them.
-        let foreseen = predecessors.iter().rev().copied();
+        let foreseen = self.foreseen(tx).iter().rev().copied();
         let mut formers = foreseen.chain(self.learned(tx).map(|link| link.predecessor));
         let open = formers.find(|former| self.status(*former) < EXECUTED);
         if let Some(former) = open {
@@ -709,21 +757,22 @@ impl<'b> Scheduler<'b> {
 #[cfg(all(test, not(feature = "shuttle")))]
 mod tests {
     use super::*;
+    use alloy_primitives::Address;
 
-    fn scheduler(count: usize, work: u8) -> Scheduler<'static> {
+    fn scheduler(count: usize, work: u8, workers: usize) -> Scheduler<'static> {
         Scheduler::new(&Plan {
             transactions: &[],
             forecasts: &vec![Forecast { predecessors: (0, 0), work }; count],
             predecessors: &[],
             first: TxIndex(0),
-            workers: 1,
+            workers,
             patience: PATIENCE,
         })
     }
 
     #[test]
     fn who_waits_for_a_transaction_that_is_being_committed_can_run_at_once() {
-        let scheduler = scheduler(3, 48);
+        let scheduler = scheduler(3, 48, 1);
         let mut stretch = Stretch::new(0);
         for index in 0..3 {
             let task = scheduler.next(&mut stretch, false);
@@ -737,9 +786,67 @@ mod tests {
         assert_eq!(task, Some(Task::Run(TxIndex(2))));
     }
 
+    /// All run on one worker, in order.
+    fn run_all(scheduler: &Scheduler<'_>, count: u32) {
+        let mut stretch = Stretch::new(0);
+        for index in (0..count).map(TxIndex) {
+            assert_eq!(scheduler.next_ahead(&mut stretch), Some(Task::Run(index)));
+            scheduler.begin(index, 0);
+            scheduler.executed(index);
+        }
+    }
+
+    #[test]
+    fn who_follows_one_that_runs_again_waits_for_it_again() {
+        let scheduler = scheduler(6, 48, 3);
+        run_all(&scheduler, 6);
+        let follows = |tx: usize, predecessor| {
+            let link = Link { rule: 0, predecessor: TxIndex(predecessor), on_trial: false };
+            scheduler.txs[tx].learned[0].set(&link);
+        };
+        follows(3, 1);
+        follows(4, 0);
+        follows(5, 3);
+        // The head holds; the one after it is found stale ahead of its turn.
+        assert!(scheduler.claim(TxIndex(1), EXECUTED));
+        scheduler.conflict(TxIndex(1), Location::Account(Address::ZERO), None);
+        let status = |tx| scheduler.status(TxIndex(tx));
+        let all: Vec<_> = (0..6).map(status).collect();
+        assert_eq!(all, [EXECUTED, RUNNING, EXECUTED, PENDING, EXECUTED, PENDING]);
+        // One after the other they run again.
+        assert_eq!(scheduler.pop_ready(), None);
+        scheduler.executed(TxIndex(1));
+        assert_eq!(scheduler.pop_ready(), Some(TxIndex(3)));
+        assert_eq!(scheduler.pop_ready(), None);
+        scheduler.executed(TxIndex(3));
+        assert_eq!(scheduler.pop_ready(), Some(TxIndex(5)));
+    }
+
+    #[test]
+    fn what_ran_ahead_before_one_went_on_alone_does_not_prolong_that() {
+        let scheduler = scheduler(400, 48, 3);
+        run_all(&scheduler, 400);
+        let mut conflicts = 0;
+        let alone_until = || scheduler.alone_until.load(Ordering::Relaxed);
+        for index in (0..400).map(TxIndex) {
+            assert_eq!(scheduler.executed_head(), Some(index));
+            if alone_until() == 0 || index.as_usize() < alone_until() {
+                scheduler.reclaim(index);
+                let location = Location::Account(Address::ZERO);
+                assert!(scheduler.conflict_at_head(index, location, None, 0));
+                conflicts += 1;
+                scheduler.committed_at_once(index);
+            } else {
+                scheduler.committed(index);
+            }
+        }
+        assert_eq!(alone_until(), conflicts, "one stretch, in which all conflict");
+        assert!((ALONE_MIN..2 * ALONE_MIN).contains(&conflicts), "{conflicts}");
+    }
+
     #[test]
     fn light_transactions_are_handed_out_together_and_fewer_towards_the_end() {
-        let scheduler = scheduler(100, 3);
+        let scheduler = scheduler(100, 3, 1);
         let mut stretch = Stretch::new(0);
         let mut lengths = Vec::new();
         while scheduler.take_stretch(&mut stretch) {
