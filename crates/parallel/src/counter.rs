@@ -8,7 +8,7 @@
 use crate::location::TxIndex;
 use alloy_primitives::U256;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::{cell::Cell, collections::VecDeque};
 
 /// Functions of one contract whose additions to a slot are told apart.
 const FUNCTIONS_MAX: usize = 8;
@@ -138,35 +138,67 @@ pub(crate) enum Expectation {
     Nothing,
 }
 
+/// A transaction that may add to a slot.
+#[derive(Debug)]
+struct Follower {
+    tx: TxIndex,
+    expected: Expectation,
+    /// What those before it add, as far as that is known, all that there ever were.
+    before: U256,
+}
+
 /// One slot, and who adds to it.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     steps: SmallVec<[Step; 2]>,
-    /// The transactions that may add to it.
-    followers: VecDeque<(TxIndex, Expectation)>,
+    /// In block order.
+    followers: VecDeque<Follower>,
+    /// What all of them add, as [`Follower::before`].
+    total: U256,
     /// The last of them that is [`Expectation::Untaught`].
     last_untaught: TxIndex,
 }
 
-/// What transactions on their way will add to a slot, in block order.
-#[derive(Debug, Default)]
-pub struct Additions {
+/// What transactions on their way will add to a slot.
+#[derive(Debug)]
+pub struct Additions<'c> {
+    followers: &'c VecDeque<Follower>,
+    total: U256,
     /// Everything before is final.
     head: TxIndex,
-    known: SmallVec<[(TxIndex, U256); 16]>,
+    /// Those from here on do not matter.
+    end: TxIndex,
+    /// Followers from here on were passed in [`Self::know`].
+    passed: Cell<usize>,
 }
 
-impl Additions {
+impl Additions<'_> {
     /// Whether what `tx` has written is no more than what was there and this. What is not final is
-    /// better not built upon then: it may stand on a wrong guess, this does not.
+    /// better not built upon then: it may stand on a wrong guess, this does not. To be asked of one
+    /// after the other, the last first.
     pub fn know(&self, tx: TxIndex) -> bool {
-        tx >= self.head && self.known.binary_search_by_key(&tx, |(known, _)| *known).is_ok()
+        if tx < self.head || tx >= self.end {
+            return false;
+        }
+        let mut passed = self.passed.get();
+        while passed > 0 && self.followers[passed - 1].tx > tx {
+            passed -= 1;
+        }
+        self.passed.set(passed);
+        passed.checked_sub(1).is_some_and(|place| {
+            let follower = &self.followers[place];
+            follower.tx == tx && matches!(follower.expected, Expectation::Adds(_))
+        })
     }
 
     /// Of all transactions from `first` on.
     pub fn sum(&self, first: TxIndex) -> U256 {
-        let later = self.known.iter().filter(|(tx, _)| *tx >= first);
-        later.fold(U256::ZERO, |sum, (_, more)| sum.wrapping_add(*more))
+        let before = |tx: TxIndex| {
+            let place = self.followers.partition_point(|follower| follower.tx < tx);
+            self.followers.get(place).map_or(self.total, |follower| follower.before)
+        };
+        let first = first.max(self.head);
+        if first >= self.end { U256::ZERO } else { before(self.end).wrapping_sub(before(first)) }
     }
 }
 
@@ -190,11 +222,14 @@ impl Counter {
         words: Words<'_>,
         head: TxIndex,
     ) -> Expectation {
-        while self.followers.front().is_some_and(|(first, _)| *first < head) {
+        while self.followers.front().is_some_and(|first| first.tx < head) {
             self.followers.pop_front();
         }
         let expected = self.step(function).map_or(Expectation::Nothing, |step| step.expects(words));
-        self.followers.push_back((tx, expected));
+        self.followers.push_back(Follower { tx, expected, before: self.total });
+        if let Expectation::Adds(sum) = expected {
+            self.total = self.total.wrapping_add(sum);
+        }
         if expected == Expectation::Untaught {
             self.last_untaught = tx;
         }
@@ -211,14 +246,10 @@ impl Counter {
     }
 
     /// Those from `head` on and before `end` of which it is known what they will add.
-    pub(crate) fn additions(&self, head: TxIndex, end: TxIndex) -> Additions {
-        let start = self.followers.partition_point(|(follower, _)| *follower < head);
-        let between = self.followers.range(start..).take_while(|(follower, _)| *follower < end);
-        let known = |(follower, expected): &(TxIndex, Expectation)| match expected {
-            Expectation::Adds(sum) => Some((*follower, *sum)),
-            Expectation::Untaught | Expectation::Nothing => None,
-        };
-        Additions { head, known: between.filter_map(known).collect() }
+    pub(crate) fn additions(&self, head: TxIndex, end: TxIndex) -> Additions<'_> {
+        let passed = self.followers.partition_point(|follower| follower.tx < end);
+        let Self { followers, total, .. } = self;
+        Additions { followers, total: *total, head, end, passed: Cell::new(passed) }
     }
 
     /// How many on their way, from `head` on, will teach something.
@@ -226,26 +257,47 @@ impl Counter {
         if self.last_untaught < head {
             return 0;
         }
-        let later = self.followers.iter().rev().take_while(|(follower, _)| *follower >= head);
-        later.filter(|(_, expected)| *expected == Expectation::Untaught).count()
+        let later = self.followers.iter().rev().take_while(|follower| follower.tx >= head);
+        later.filter(|follower| follower.expected == Expectation::Untaught).count()
     }
 
-    /// `tx` has added so much.
-    pub(crate) fn saw(&mut self, tx: TxIndex, function: u64, words: Words<'_>, sum: U256) {
-        let place = self.followers.binary_search_by_key(&tx, |(follower, _)| *follower);
+    /// `tx` has added so much. What nobody expected is taken in only if it is `believed`: a run that
+    /// saw one slot as it was before others and a second one as it was after them adds what it never
+    /// will in the end. Whether it was taken in.
+    pub(crate) fn saw(
+        &mut self,
+        tx: TxIndex,
+        function: u64,
+        words: Words<'_>,
+        sum: U256,
+        believed: bool,
+    ) -> bool {
+        let place = self.followers.binary_search_by_key(&tx, |follower| follower.tx);
         let mut is_as_expected = false;
         if let Ok(place) = place
-            && let (_, Expectation::Adds(expected)) = &mut self.followers[place]
+            && let Expectation::Adds(expected) = &mut self.followers[place].expected
         {
             is_as_expected = *expected == sum;
-            *expected = sum;
+            if believed && !is_as_expected {
+                let more = sum.wrapping_sub(*expected);
+                *expected = sum;
+                for later in self.followers.range_mut(place + 1..) {
+                    later.before = later.before.wrapping_add(more);
+                }
+                self.total = self.total.wrapping_add(more);
+            }
         }
-        let Some(step) = self.step(function) else { return };
-        if is_as_expected && step.seen >= STEADY && step.nature() == Nature::Counter {
-            step.misses = step.misses.saturating_sub(1);
-        } else {
-            step.saw(words, sum);
+        if !is_as_expected && !believed {
+            return false;
         }
+        if let Some(step) = self.step(function) {
+            if is_as_expected && step.seen >= STEADY && step.nature() == Nature::Counter {
+                step.misses = step.misses.saturating_sub(1);
+            } else {
+                step.saw(words, sum);
+            }
+        }
+        true
     }
 
     pub(crate) fn nature(&self) -> Nature {
@@ -279,7 +331,7 @@ mod tests {
         let mut counter = Counter::default();
         for (index, (word, sum)) in calls.into_iter().enumerate() {
             follow(&mut counter, index as u32, 7, word);
-            counter.saw(TxIndex(index as u32), 7, Words::of(&data(word)), sum);
+            counter.saw(TxIndex(index as u32), 7, Words::of(&data(word)), sum, true);
         }
         counter
     }
@@ -325,6 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_expected_of_a_run_that_is_not_believed_changes_nothing() {
+        let mut counter = after((1..4).map(|word| (word, number(word))));
+        follow(&mut counter, 10, 7, 4);
+        follow(&mut counter, 11, 7, 5);
+        let sum = |counter: &Counter| counter.additions(TxIndex(10), TxIndex(20)).sum(NOW);
+        for _ in 0..=MISSES_MAX {
+            assert!(!counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(9), false));
+        }
+        assert_eq!((sum(&counter), counter.nature()), (number(9), Nature::Counter));
+        assert!(counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(4), false));
+        assert!(counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(9), true));
+        assert_eq!(sum(&counter), number(14), "and what comes after it stays as it was");
+        assert_eq!(counter.additions(TxIndex(11), TxIndex(20)).sum(NOW), number(5));
+    }
+
+    #[test]
     fn those_between_add_what_they_are_expected_to_or_what_they_did() {
         let mut counter = after((1..4).map(|word| (word, number(word))));
         for (tx, word) in [(10, 4), (11, 5), (13, 6)] {
@@ -338,12 +406,12 @@ mod tests {
         };
         assert_eq!(sum(&counter, 10, 13), number(9));
         assert_eq!(sum(&counter, 11, 20), number(11));
-        counter.saw(TxIndex(11), 7, Words::of(&data(5)), U256::ZERO);
+        counter.saw(TxIndex(11), 7, Words::of(&data(5)), U256::ZERO, true);
         assert_eq!(sum(&counter, 10, 14), number(10));
         let additions = counter.additions(TxIndex(11), TxIndex(20));
         assert_eq!(
-            [10, 11, 12, 13, 14].map(|tx| additions.know(TxIndex(tx))),
-            [false, true, false, true, false]
+            [20, 14, 13, 12, 11, 10].map(|tx| additions.know(TxIndex(tx))),
+            [false, false, true, false, true, false]
         );
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     cell::Found,
+    counter::Additions,
     location::{Incarnation, Location, TxIndex},
     memory::{Read, SlotCell, StaleRead, VersionedMemory, Write},
     profile::{Conflict, Ending, WorkerLog},
@@ -136,7 +137,8 @@ impl<C> View<'_, '_, C> {
 
     /// See [`VersionedMemory::foresee`].
     pub(crate) fn foresee(&self, cell: &SlotCell, rule: u16) -> (Found<U256>, U256) {
-        self.memory.foresee(cell, self.tx, &self.scheduler.additions(rule, self.tx))
+        let foresee = |additions: &Additions<'_>| self.memory.foresee(cell, self.tx, additions);
+        self.scheduler.with_additions(rule, self.tx, foresee)
     }
 
     /// What the commits so far add up to. Final only [`Self::at_head`], where nothing else can be
@@ -361,7 +363,9 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
         self.scheduler.published(desk.log.worker());
         // What the head read is not taken down; then the writes say it.
         self.scheduler.ran(tx, |location| trace.touched(location));
-        for (slot, rule) in self.scheduler.counted(tx, |slot| self.added(tx, &trace, slot)) {
+        let added = |slot: &Location| self.added(tx, &trace, slot);
+        let holds = || view.at_head || self.seems_stale(tx, &trace).is_none();
+        for (slot, rule) in self.scheduler.counted(tx, added, holds) {
             self.slot(&slot).inspect(|cell| cell.set_rule(rule));
         }
         if view.at_head
@@ -420,15 +424,16 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
 
     /// As [`Self::stale`], ahead of its turn: what it was told of a counter is to be what it would be
     /// told now.
-    fn seems_stale(&self, tx: TxIndex, slot: &Slot<'m, T::Output>) -> Option<StaleRead> {
-        let (trace, _) = slot.as_ref()?;
+    fn seems_stale(&self, tx: TxIndex, trace: &Trace<'m>) -> Option<StaleRead> {
         let holds = |read: &Read<'m>| {
             let Read::Counter(cell, told) = *read else {
                 return self.memory.validate(tx, std::slice::from_ref(read));
             };
-            let additions = cell.rule().map(|rule| self.scheduler.additions(rule, tx));
-            let additions = additions.unwrap_or_default();
-            let (found, more) = self.memory.foresee(cell, tx, &additions);
+            let foresee = |additions: &Additions<'_>| self.memory.foresee(cell, tx, additions);
+            let (found, more) = match cell.rule() {
+                Some(rule) => self.scheduler.with_additions(rule, tx, foresee),
+                None => (self.memory.find_slot(cell, tx), U256::ZERO),
+            };
             let told_before = |now: &U256| now.wrapping_add(more) == told;
             cell.check_found(found, told_before)
                 .map_err(|writer| StaleRead { location: read.location(), writer })
@@ -488,7 +493,7 @@ impl<'a, 'm, T: Transactions<'m>> Engine<'a, 'm, T> {
     /// Validates a claimed transaction ahead of its turn and runs it again if it is stale.
     fn check<'w>(&'w self, tx: TxIndex, desk: &mut Desk<'_, 'm, T::Worker<'w>>) {
         let slot = self.slots[tx.as_usize()].lock();
-        match self.seems_stale(tx, &slot) {
+        match slot.as_ref().and_then(|(trace, _)| self.seems_stale(tx, trace)) {
             None => {
                 drop(slot);
                 self.scheduler.executed(tx);

@@ -46,6 +46,9 @@ const TRIALS: u8 = 16;
 /// whether nearly all transactions do.
 const CHAIN_WORK_MIN: u64 = 512;
 
+/// Slots that are found to count, and the rules that know how.
+pub(crate) type CountersFound = SmallVec<[(Location, u16); COUNTERS_MAX]>;
+
 /// What can be seen of a call before it runs: fingerprints of the contract, the function, the
 /// sender and the words of its call data. An attacker can make them collide, which costs time.
 type Traits = SmallVec<[u64; WORDS_MAX + 3]>;
@@ -251,24 +254,36 @@ impl<'b> Learner<'b> {
         taken
     }
 
-    /// What transactions from `head` on and before `end` will add to the slot of a rule.
-    pub(crate) fn additions(&self, rule: u16, head: TxIndex, end: TxIndex) -> Additions {
+    /// Lets `ask` know what transactions from `head` on and before `end` will add to the slot of a
+    /// rule.
+    pub(crate) fn with_additions<R>(
+        &self,
+        rule: u16,
+        head: TxIndex,
+        end: TxIndex,
+        ask: impl FnOnce(&Additions<'_>) -> R,
+    ) -> R {
         let rules = self.rules.lock();
         let counter = rules.all.get(usize::from(rule)).and_then(|rule| rule.counter.as_ref());
-        counter.map_or_else(Additions::default, |counter| counter.additions(head, end))
+        match counter {
+            Some(counter) => ask(&counter.additions(head, end)),
+            None => ask(&Counter::default().additions(head, end)),
+        }
     }
 
     /// `tx` has run, and `added` says what it has added to a slot. Gives the slots that are found to
-    /// be counters by this, with their rules.
+    /// be counters by this, with their rules, and the rules about which it has said nothing, because
+    /// what it added was not expected and is not `believed` (see [`Counter::saw`]).
     pub(crate) fn counted(
         &self,
         tx: TxIndex,
         rules: impl Iterator<Item = u16>,
         added: impl Fn(&Location) -> U256,
-    ) -> SmallVec<[(Location, u16); COUNTERS_MAX]> {
-        let mut found = SmallVec::new();
+        believed: bool,
+    ) -> (CountersFound, SmallVec<[u16; COUNTERS_MAX]>) {
+        let (mut found, mut odd) = (SmallVec::new(), SmallVec::new());
         let Some(tx_input) = self.transactions.get(tx.as_usize()).map(|tx| tx.input()) else {
-            return found;
+            return (found, odd);
         };
         let (function, words) = (function_of(tx_input), Words::of(tx_input));
         let mut guard = self.rules.lock();
@@ -277,7 +292,10 @@ impl<'b> Learner<'b> {
             let Some(rule) = all.all.get_mut(usize::from(number)) else { continue };
             let Some(counter) = &mut rule.counter else { continue };
             let nature = counter.nature();
-            counter.saw(tx, function, words, added(&rule.location));
+            if !counter.saw(tx, function, words, added(&rule.location), believed) {
+                odd.push(number);
+                continue;
+            }
             match counter.nature() {
                 Nature::Counter if nature != Nature::Counter => found.push((rule.location, number)),
                 Nature::Counter | Nature::Unknown => {}
@@ -287,7 +305,7 @@ impl<'b> Learner<'b> {
                 }
             }
         }
-        found
+        (found, odd)
     }
 
     /// A transaction that follows a rule has run; `touched` says whether it touched a location.
@@ -626,7 +644,7 @@ mod tests {
             };
             learner.hand_out(|| index..index + 1, TxIndex(0), |_| 4, hand);
             let tx = TxIndex(index as u32);
-            learner.counted(tx, rules.into_iter(), |_| U256::from(added(index)));
+            learner.counted(tx, rules.into_iter(), |_| U256::from(added(index)), true);
             predecessor
         };
         (from..learner.transactions.len()).map(count).collect()
@@ -641,7 +659,10 @@ mod tests {
         let waits = count(&learner, 2, |index| index as u64 % 3);
         let expected = [Some(1), Some(2), Some(3), Some(4), Some(4), Some(4)];
         assert_eq!(waits[..6], expected, "three have to be seen");
-        let sum = |rule| learner.additions(rule, TxIndex(6), TxIndex(9)).sum(TxIndex(6));
+        let sum = |rule| {
+            let sum = |additions: &Additions<'_>| additions.sum(TxIndex(6));
+            learner.with_additions(rule, TxIndex(6), TxIndex(9), sum)
+        };
         assert_eq!((sum(0), sum(1)), (number(3), U256::ZERO));
     }
 
@@ -668,8 +689,8 @@ mod tests {
         assert_eq!(learner.rules.lock().all[1].standing, Standing::Covered);
         count(&learner, 2, |_| 5);
         for rule in [0, 1] {
-            let additions = learner.additions(rule, TxIndex(6), TxIndex(8));
-            assert_eq!(additions.sum(TxIndex(6)), number(10));
+            let sum = |additions: &Additions<'_>| additions.sum(TxIndex(6));
+            assert_eq!(learner.with_additions(rule, TxIndex(6), TxIndex(8), sum), number(10));
         }
     }
 

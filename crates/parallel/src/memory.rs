@@ -168,7 +168,7 @@ impl VersionedMemory {
         &self,
         cell: &SlotCell,
         reader: TxIndex,
-        additions: &Additions,
+        additions: &Additions<'_>,
     ) -> (Found<U256>, U256) {
         if self.wiped.load(Ordering::Acquire) {
             return (self.find_slot(cell, reader), U256::ZERO);

@@ -571,12 +571,13 @@ impl<'b> Scheduler<'b> {
         }
     }
 
-    /// As [`Self::ran`]; `added` says how much it has added to a slot. Gives the slots that are found
-    /// to count by this, and by which rule.
+    /// As [`Self::ran`]; `added` says how much it has added to a slot, and `holds` whether what it read
+    /// is what it would read now. Gives the slots that are found to count by this, and by which rule.
     pub fn counted(
         &self,
         tx: TxIndex,
         added: impl Fn(&Location) -> U256,
+        holds: impl FnOnce() -> bool,
     ) -> SmallVec<[(Location, u16); COUNTERS_MAX]> {
         let packed = self.txs[tx.as_usize()].counters.each_ref();
         let packed = packed.map(|place| place.load(Ordering::Relaxed));
@@ -584,14 +585,23 @@ impl<'b> Scheduler<'b> {
             return SmallVec::new();
         }
         let unpack = |packed: u64| (0..4).map(move |place| (packed >> (16 * place)) as u16);
-        let rules = packed.into_iter().flat_map(unpack);
-        self.learner.counted(tx, rules.filter_map(|rule| rule.checked_sub(1)), added)
+        let rules = packed.into_iter().flat_map(unpack).filter_map(|rule| rule.checked_sub(1));
+        let (mut found, odd) = self.learner.counted(tx, rules, &added, false);
+        if !odd.is_empty() && holds() {
+            found.extend(self.learner.counted(tx, odd.into_iter(), &added, true).0);
+        }
+        found
     }
 
-    /// What transactions that are not final will probably add to the slot of a rule before the turn
-    /// of `tx`.
-    pub fn additions(&self, rule: u16, tx: TxIndex) -> Additions {
-        self.learner.additions(rule, self.committed_below(), tx)
+    /// Lets `ask` know what transactions that are not final will probably add to the slot of a rule
+    /// before the turn of `tx`. Meanwhile nobody is handed out anything, so it is to be short.
+    pub fn with_additions<R>(
+        &self,
+        rule: u16,
+        tx: TxIndex,
+        ask: impl FnOnce(&Additions<'_>) -> R,
+    ) -> R {
+        self.learner.with_additions(rule, self.committed_below(), tx, ask)
     }
 
     /// Whether it is of interest how long reads of the parent state take.

@@ -17,7 +17,7 @@ use alloy_primitives::{U256, map::HashMap};
 use heddle_evm::RecoveredTransaction;
 use heddle_parallel::{
     Location, TxIndex,
-    scheduling::{BlockForecast, PATIENCE, Pace, Plan, Scheduler, Stretch, Task},
+    scheduling::{Additions, BlockForecast, PATIENCE, Pace, Plan, Scheduler, Stretch, Task},
 };
 use serde::Serialize;
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -423,7 +423,10 @@ impl<'a> Simulation<'a> {
         let dependencies = &self.graph.transactions[tx.as_usize()].dependencies;
         let depends_on = |location| dependencies.iter().any(|read| read.location == location);
         self.scheduler.ran(tx, depends_on);
-        self.counters.extend(self.scheduler.counted(tx, |slot| self.graph.added(tx, slot)));
+        let added = |slot: &Location| self.graph.added(tx, slot);
+        let holds = || at_head || self.stale(tx, Turn::Ahead).is_none();
+        let found = self.scheduler.counted(tx, added, holds);
+        self.counters.extend(found);
         if at_head && !self.commit_locked {
             self.commit_locked = true;
             let until = self.now + self.costs.commit_ns;
@@ -488,7 +491,16 @@ impl<'a> Simulation<'a> {
         dependency: &Dependency,
         rule: u16,
     ) -> Result<Seen, TxIndex> {
-        let additions = self.scheduler.additions(rule, reader);
+        let foresee = |additions: &Additions<'_>| self.foresee_with(reader, dependency, additions);
+        self.scheduler.with_additions(rule, reader, foresee)
+    }
+
+    fn foresee_with(
+        &self,
+        reader: TxIndex,
+        dependency: &Dependency,
+        additions: &Additions<'_>,
+    ) -> Result<Seen, TxIndex> {
         let (mut first, mut truth) = (TxIndex(0), U256::ZERO);
         for writer in self.graph.writers_before(dependency, reader) {
             let Tx { version, estimate, .. } = self.txs[writer.tx.as_usize()];
