@@ -27,8 +27,9 @@ test-fast: ## Runs the unit and property tests of the crates, without real clien
 test-rust: fixtures clients
 	$(CARGO) test --workspace --locked
 
+# With the binary's features of what both use, most of which test-rust has built so.
 test-model: ## Model-checks the parallel executor's scheduler and memory
-	$(CARGO) test --locked -p heddle-parallel --features shuttle --lib model
+	$(CARGO) test --locked -p heddle-parallel -p heddle --features heddle-parallel/shuttle --lib model
 
 stress: ## Runs 100,000 small adversarial blocks with threads held up at random: make stress [BLOCKS=N]
 	HEDDLE_GAUNTLET_BLOCKS=$(or $(BLOCKS),100000) $(CARGO) test --locked -p heddle-parallel --features delays --test gauntlet -- --nocapture

@@ -3,7 +3,7 @@
 //! and afterwards, and after a hundred clients that were slow or said nothing, the node takes the same memory and answers
 //! in the same time.
 //!
-//! `HEDDLE_FUZZ_REQUESTS` (60,000 by default) and `HEDDLE_FUZZ_SEED` choose another run.
+//! `HEDDLE_FUZZ_REQUESTS` (25,000 by default) and `HEDDLE_FUZZ_SEED` choose another run.
 
 mod clients;
 mod held_open;
@@ -28,7 +28,7 @@ use support::{ALICE, BOB, Http, dev_config, resident_bytes, start};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const REQUESTS: u64 = 60_000;
+const REQUESTS: u64 = 25_000;
 /// How often it is looked whether the node takes as little memory as before.
 const LOOKS_AT_MEMORY: u64 = 10;
 /// How often it is looked whether the node answers as fast as before.
