@@ -33,7 +33,7 @@
 
 use crate::{
     counter::Additions,
-    learner::{COUNTERS_MAX, Handed, LINKS_MAX, Learner, Link, Surprise},
+    learner::{COUNTERS_MAX, CountersFound, Handed, LINKS_MAX, Learner, Link, Surprise},
     location::{Location, TxIndex},
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering},
 };
@@ -578,7 +578,7 @@ impl<'b> Scheduler<'b> {
         tx: TxIndex,
         added: impl Fn(&Location) -> U256,
         holds: impl FnOnce() -> bool,
-    ) -> SmallVec<[(Location, u16); COUNTERS_MAX]> {
+    ) -> CountersFound {
         let packed = self.txs[tx.as_usize()].counters.each_ref();
         let packed = packed.map(|place| place.load(Ordering::Relaxed));
         if packed[0] == 0 {
