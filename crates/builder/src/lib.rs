@@ -1,8 +1,8 @@
 //! Which transactions go into a block, in which order, and when a block is made.
 //!
 //! Owns the one thread that makes blocks ([`Miner`]) and its modes: instant (a transaction is mined
-//! as soon as it is there; those that arrive meanwhile share the next block), by interval, and by
-//! request. While transactions come faster than blocks are made, a sealed block is committed on a second thread and the
+//! as soon as it is there; those that arrive meanwhile share the next block, which waits up to half a second for batches
+//! whose senders are being recovered), by interval, and by request. While transactions come faster than blocks are made, a sealed block is committed on a second thread and the
 //! next one executed on it meanwhile. Keeps the pool in step with the chain: it hears of a block right after that is the
 //! head, and what is in a block that is still being committed is not offered to the next one.
 //!
@@ -20,6 +20,7 @@ mod candidates;
 mod clock;
 mod committer;
 mod error;
+mod gather;
 mod head_follower;
 mod miner;
 mod ordering;
@@ -31,4 +32,4 @@ mod worker;
 pub use error::MineError;
 pub use heddle_chain::ProducedBlock as PendingBlock;
 pub use heddle_pool::{Origin, PoolError, PoolTransaction};
-pub use miner::{Miner, MinerConfig};
+pub use miner::{Arrival, Miner, MinerConfig};

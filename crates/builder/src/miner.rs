@@ -4,6 +4,7 @@ use crate::{
     MineError,
     clock::Clock,
     committer::Committer,
+    gather::{Arrivals, Gathering},
     head_follower::{Accounts, pool_rules},
     shared::{PendingCache, Shared},
     simulator::{Simulations, Simulator},
@@ -73,12 +74,14 @@ impl Miner {
         let gas_limit = config.gas_limit.unwrap_or(head.header.gas_limit);
         let clock = Clock::default();
         let rules = pool_rules(&chain, clock.peek(head.header.timestamp), gas_limit);
+        let gathering = Gathering::new(config.pool_limits.transactions_max);
         let shared = Arc::new(Shared {
             pool: Arc::new(Pool::new(rules, config.pool_limits)),
             chain,
             clock: Mutex::new(clock),
             automine: AtomicBool::new(config.automine),
             interval: Mutex::new(config.interval),
+            arrivals: Arrivals::default(),
             woken: AtomicBool::new(false),
             coinbase: RwLock::new(config.coinbase),
             gas_limit: RwLock::new(config.gas_limit),
@@ -91,7 +94,7 @@ impl Miner {
         let (commands, received) = sync_channel(COMMANDS_MAX);
         let committer = Committer::start(shared.clone())?;
         let simulator = Mutex::new(Simulator::start(shared.clone())?);
-        let worker = Worker::new(shared.clone(), received, committer, config.funded);
+        let worker = Worker::new(shared.clone(), received, committer, gathering, config.funded);
         let thread =
             std::thread::Builder::new().name("heddle-miner".into()).spawn(move || worker.run())?;
         Ok(Arc::new(Self { shared, commands, thread: Mutex::new(Some(thread)), simulator }))
@@ -105,6 +108,13 @@ impl Miner {
     /// The chain that this miner extends.
     pub fn chain(&self) -> &Arc<Chain> {
         &self.shared.chain
+    }
+
+    /// Says that a batch of transactions is about to be handed over, as soon as their senders are recovered: the next block
+    /// of instant mode waits for it, for a while.
+    pub fn announce(self: &Arc<Self>) -> Arrival {
+        self.shared.arrivals.begin();
+        Arrival { miner: self.clone() }
     }
 
     /// Checks a transaction against the head state and files it.
@@ -389,6 +399,20 @@ impl Miner {
             && thread.join().is_err()
         {
             tracing::error!("the mining thread had panicked");
+        }
+    }
+}
+
+/// A batch of transactions that is about to be handed over. To be dropped when it is, or will not be.
+#[derive(Debug)]
+pub struct Arrival {
+    miner: Arc<Miner>,
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if self.miner.shared.arrivals.end() {
+            self.miner.wake();
         }
     }
 }

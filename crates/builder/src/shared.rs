@@ -5,6 +5,7 @@ use crate::{
     candidates::{Offer, Room, candidates},
     clock::Clock,
     committer::{Claimed, InFlight},
+    gather::Arrivals,
     head_follower::{Accounts, pool_rules},
     simulator::{Paused, Simulations},
 };
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Mutex<Clock>,
     pub(crate) automine: AtomicBool,
     pub(crate) interval: Mutex<Option<Duration>>,
+    /// What is about to be handed to the pool.
+    pub(crate) arrivals: Arrivals,
     /// A wake-up is on its way; further ones would add nothing.
     pub(crate) woken: AtomicBool,
     pub(crate) coinbase: RwLock<Address>,

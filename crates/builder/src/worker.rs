@@ -3,6 +3,7 @@
 use crate::{
     MineError,
     committer::{Committer, InFlight},
+    gather::Gathering,
     shared::{NextBlock, Shared},
 };
 use alloy_primitives::{Address, B256, U256};
@@ -121,6 +122,9 @@ pub(crate) struct Worker {
     in_flight: Option<InFlight>,
     /// Instant mode: there may be something to mine.
     mining: bool,
+    gathering: Gathering,
+    /// How long it waits at most for what is on its way.
+    wait: Duration,
     snapshots: BTreeMap<U256, Snapshot>,
     snapshots_taken: u64,
     /// When the next block of interval mode is due.
@@ -136,6 +140,7 @@ impl Worker {
         shared: Arc<Shared>,
         commands: Receiver<Command>,
         committer: Committer,
+        gathering: Gathering,
         funded: Vec<(Address, U256)>,
     ) -> Self {
         Self {
@@ -144,6 +149,8 @@ impl Worker {
             committer,
             in_flight: None,
             mining: false,
+            gathering,
+            wait: Duration::ZERO,
             snapshots: BTreeMap::new(),
             snapshots_taken: 0,
             due: None,
@@ -162,22 +169,20 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.do_what_is_due();
-            if self.mining {
+            if self.mining && !self.gathers() {
                 self.mine_next();
             }
         }
         self.settle_or_log();
     }
 
-    /// Waits for one, unless there is something to mine.
+    /// Waits for one, unless there is something to mine now.
     fn next_command(&self) -> Result<Command, RecvTimeoutError> {
         let wake_at = [Some(self.housekeeping), self.due, self.retry].into_iter().flatten().min();
-        let wait = match wake_at {
-            _ if self.mining => Duration::ZERO,
-            Some(at) => at.saturating_duration_since(Instant::now()),
-            None => HOUSEKEEPING_INTERVAL,
-        };
-        self.commands.recv_timeout(wait)
+        let until_due = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let until_mining = self.mining.then_some(self.wait);
+        let wait = [until_due, until_mining].into_iter().flatten().min();
+        self.commands.recv_timeout(wait.unwrap_or(HOUSEKEEPING_INTERVAL))
     }
 
     fn obey(&mut self, command: Command) {
@@ -188,7 +193,8 @@ impl Worker {
         match command {
             Command::Wake => {
                 // Before looking into the pool, so that a later arrival wakes again.
-                self.shared.woken.store(false, Ordering::Release);
+                // Acquire: who found it set has nothing on its way any more.
+                self.shared.woken.swap(false, Ordering::AcqRel);
                 self.mining = true;
             }
             Command::IntervalChanged => self.schedule_interval(),
@@ -240,6 +246,17 @@ impl Worker {
             self.housekeeping = now + HOUSEKEEPING_INTERVAL;
             self.shared.pool.drop_expired(now);
         }
+    }
+
+    /// Instant mode: whether the next block waits for transactions on their way.
+    fn gathers(&mut self) -> bool {
+        let Shared { arrivals, pool, automine, .. } = &*self.shared;
+        self.wait = if automine.load(Ordering::Acquire) {
+            self.gathering.wait(arrivals, pool.status().0, Instant::now())
+        } else {
+            Duration::ZERO
+        };
+        !self.wait.is_zero()
     }
 
     /// Instant mode: makes a block if there is something for it, and sees whether there may be more.

@@ -9,7 +9,11 @@ use heddle_builder::{MineError, Miner, MinerConfig, Origin, PoolTransaction};
 use heddle_chain::{BlockAttributes, Chain, ImportStatus, State};
 use heddle_chainspec::ChainSpec;
 use heddle_evm::{AccountState, BlockState, RecoveredTransaction};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use support::{chain_of, config, sign, signer, template, wait_until};
 
 const RECEIVER: Address = Address::repeat_byte(0x99);
@@ -56,6 +60,35 @@ fn attributes(chain: &Chain, timestamp: u64) -> BlockAttributes {
 fn received(miner: &Miner) -> U256 {
     let account = miner.chain().latest_state().account(RECEIVER).expect("state is readable");
     account.map_or(U256::ZERO, |account| account.balance)
+}
+
+#[test]
+fn a_block_waits_for_a_batch_that_was_announced() {
+    let miner = miner(true, None);
+    let signer = signer(0);
+    // Not where the machine holds up this thread for longer than a block waits.
+    let fast = (0..10).map(|round| 2 * round).find(|nonce| {
+        let start = Instant::now();
+        let batch = miner.announce();
+        miner.submit(transfer(&signer, *nonce, 1), Origin::External).expect("is accepted");
+        std::thread::sleep(Duration::from_millis(20));
+        miner.submit(transfer(&signer, nonce + 1, 1), Origin::External).expect("is accepted");
+        let took = start.elapsed();
+        drop(batch);
+        wait_until("not all were mined", || received(&miner) == U256::from(nonce + 2));
+        took < Duration::from_millis(400)
+    });
+    assert!(fast.is_some(), "the machine was too slow, ten times");
+    assert_eq!(miner.chain().head().transactions.len(), 2);
+}
+
+#[test]
+fn a_batch_that_was_announced_and_does_not_come_holds_up_nothing_for_long() {
+    let miner = miner(true, None);
+    let batch = miner.announce();
+    miner.submit(transfer(&signer(0), 0, 1), Origin::External).expect("is accepted");
+    wait_until("it was not mined", || received(&miner) == U256::from(1));
+    drop(batch);
 }
 
 #[test]

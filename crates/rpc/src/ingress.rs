@@ -79,9 +79,10 @@ pub(crate) async fn send_raw_many(
         return vec![Err(Failure::IngressFull(max)); count];
     }
     let (reply, answer) = oneshot::channel();
+    let arrival = context.miner.announce();
     context.ingress.threads.spawn(move || {
         let answers = take_in(&place.context, &raw);
-        drop(place);
+        drop((arrival, place));
         // Nobody waiting for the answer any more is fine.
         let _ = reply.send(answers);
     });
