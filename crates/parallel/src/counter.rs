@@ -8,7 +8,7 @@
 use crate::location::TxIndex;
 use alloy_primitives::U256;
 use smallvec::SmallVec;
-use std::{cell::Cell, collections::VecDeque};
+use std::{cell::Cell, collections::VecDeque, fmt};
 
 /// Functions of one contract whose additions to a slot are told apart.
 const FUNCTIONS_MAX: usize = 8;
@@ -160,24 +160,38 @@ pub(crate) struct Counter {
 }
 
 /// What transactions on their way will add to a slot.
-#[derive(Debug)]
 pub struct Additions<'c> {
     followers: &'c VecDeque<Follower>,
     total: U256,
     /// Everything before is final.
-    head: TxIndex,
+    head: Cell<TxIndex>,
+    /// What that is now, if it was not asked yet.
+    head_now: Cell<Option<&'c dyn Fn() -> TxIndex>>,
     /// Those from here on do not matter.
     end: TxIndex,
     /// Followers from here on were passed in [`Self::know`].
     passed: Cell<usize>,
 }
 
+impl fmt::Debug for Additions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total, head, end, .. } = self;
+        let mut all = f.debug_struct("Additions");
+        all.field("total", total).field("head", &head.get()).field("end", end);
+        all.finish_non_exhaustive()
+    }
+}
+
 impl Additions<'_> {
     /// Whether what `tx` has written is no more than what was there and this. What is not final is
     /// better not built upon then: it may stand on a wrong guess, this does not. To be asked of one
-    /// after the other, the last first.
+    /// after the other, the last first, while none of their writes can be taken together: what is
+    /// final by then counts as final.
     pub fn know(&self, tx: TxIndex) -> bool {
-        if tx < self.head || tx >= self.end {
+        if let Some(head_now) = self.head_now.take() {
+            self.head.set(head_now());
+        }
+        if tx < self.head.get() || tx >= self.end {
             return false;
         }
         let mut passed = self.passed.get();
@@ -197,7 +211,7 @@ impl Additions<'_> {
             let place = self.followers.partition_point(|follower| follower.tx < tx);
             self.followers.get(place).map_or(self.total, |follower| follower.before)
         };
-        let first = first.max(self.head);
+        let first = first.max(self.head.get());
         if first >= self.end { U256::ZERO } else { before(self.end).wrapping_sub(before(first)) }
     }
 }
@@ -245,11 +259,20 @@ impl Counter {
         self.steps.get_mut(place)
     }
 
-    /// Those from `head` on and before `end` of which it is known what they will add.
-    pub(crate) fn additions(&self, head: TxIndex, end: TxIndex) -> Additions<'_> {
-        let passed = self.followers.partition_point(|follower| follower.tx < end);
-        let Self { followers, total, .. } = self;
-        Additions { followers, total: *total, head, end, passed: Cell::new(passed) }
+    /// Those from the head on and before `end` of which it is known what they will add.
+    pub(crate) fn additions<'c>(
+        &'c self,
+        head: &'c dyn Fn() -> TxIndex,
+        end: TxIndex,
+    ) -> Additions<'c> {
+        Additions {
+            followers: &self.followers,
+            total: self.total,
+            head: Cell::new(head()),
+            head_now: Cell::new(Some(head)),
+            end,
+            passed: Cell::new(self.followers.partition_point(|follower| follower.tx < end)),
+        }
     }
 
     /// How many on their way, from `head` on, will teach something.
@@ -381,7 +404,7 @@ mod tests {
         let mut counter = after((1..4).map(|word| (word, number(word))));
         follow(&mut counter, 10, 7, 4);
         follow(&mut counter, 11, 7, 5);
-        let sum = |counter: &Counter| counter.additions(TxIndex(10), TxIndex(20)).sum(NOW);
+        let sum = |counter: &Counter| counter.additions(&|| TxIndex(10), TxIndex(20)).sum(NOW);
         for _ in 0..=MISSES_MAX {
             assert!(!counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(9), false));
         }
@@ -389,7 +412,7 @@ mod tests {
         assert!(counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(4), false));
         assert!(counter.saw(TxIndex(10), 7, Words::of(&data(4)), number(9), true));
         assert_eq!(sum(&counter), number(14), "and what comes after it stays as it was");
-        assert_eq!(counter.additions(TxIndex(11), TxIndex(20)).sum(NOW), number(5));
+        assert_eq!(counter.additions(&|| TxIndex(11), TxIndex(20)).sum(NOW), number(5));
     }
 
     #[test]
@@ -402,16 +425,22 @@ mod tests {
         let other = follow(&mut counter, 14, 8, 9);
         assert_eq!((other, counter.untaught_from(TxIndex(14))), (Expectation::Untaught, 1));
         let sum = |counter: &Counter, first, end| {
-            counter.additions(TxIndex(first), TxIndex(end)).sum(TxIndex(first))
+            counter.additions(&|| TxIndex(first), TxIndex(end)).sum(TxIndex(first))
         };
         assert_eq!(sum(&counter, 10, 13), number(9));
         assert_eq!(sum(&counter, 11, 20), number(11));
         counter.saw(TxIndex(11), 7, Words::of(&data(5)), U256::ZERO, true);
         assert_eq!(sum(&counter, 10, 14), number(10));
-        let additions = counter.additions(TxIndex(11), TxIndex(20));
+        let additions = counter.additions(&|| TxIndex(11), TxIndex(20));
         assert_eq!(
             [20, 14, 13, 12, 11, 10].map(|tx| additions.know(TxIndex(tx))),
             [false, false, true, false, true, false]
         );
+        let head = Cell::new(10);
+        let head_now = || TxIndex(head.get());
+        let additions = counter.additions(&head_now, TxIndex(20));
+        head.set(12);
+        assert!(!additions.know(TxIndex(11)), "it has become final meanwhile");
+        assert_eq!(additions.sum(NOW), number(6));
     }
 }

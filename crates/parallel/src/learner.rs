@@ -254,12 +254,12 @@ impl<'b> Learner<'b> {
         taken
     }
 
-    /// Lets `ask` know what transactions from `head` on and before `end` will add to the slot of a
+    /// Lets `ask` know what transactions from the head on and before `end` will add to the slot of a
     /// rule.
     pub(crate) fn with_additions<R>(
         &self,
         rule: u16,
-        head: TxIndex,
+        head: &dyn Fn() -> TxIndex,
         end: TxIndex,
         ask: impl FnOnce(&Additions<'_>) -> R,
     ) -> R {
@@ -306,6 +306,12 @@ impl<'b> Learner<'b> {
             }
         }
         (found, odd)
+    }
+
+    /// Whether a rule turned out to be wrong.
+    pub(crate) fn is_dropped(&self, rule: u16) -> bool {
+        let rules = self.rules.lock();
+        rules.all.get(usize::from(rule)).is_some_and(|rule| rule.standing == Standing::Dropped)
     }
 
     /// A transaction that follows a rule has run; `touched` says whether it touched a location.
@@ -661,7 +667,7 @@ mod tests {
         assert_eq!(waits[..6], expected, "three have to be seen");
         let sum = |rule| {
             let sum = |additions: &Additions<'_>| additions.sum(TxIndex(6));
-            learner.with_additions(rule, TxIndex(6), TxIndex(9), sum)
+            learner.with_additions(rule, &|| TxIndex(6), TxIndex(9), sum)
         };
         assert_eq!((sum(0), sum(1)), (number(3), U256::ZERO));
     }
@@ -690,7 +696,7 @@ mod tests {
         count(&learner, 2, |_| 5);
         for rule in [0, 1] {
             let sum = |additions: &Additions<'_>| additions.sum(TxIndex(6));
-            assert_eq!(learner.with_additions(rule, TxIndex(6), TxIndex(8), sum), number(10));
+            assert_eq!(learner.with_additions(rule, &|| TxIndex(6), TxIndex(8), sum), number(10));
         }
     }
 

@@ -397,14 +397,15 @@ impl<'b> Scheduler<'b> {
             if self.status(follower) != EXECUTED {
                 continue;
             }
-            let goes_again = |former: &TxIndex| {
-                former.as_usize().checked_sub(first).is_some_and(|place| again[place])
+            let goes_again = |link: &Link| {
+                let place = link.predecessor.as_usize().checked_sub(first);
+                place.is_some_and(|place| again[place]) && !self.learner.is_dropped(link.rule)
             };
-            let former = self.learned(follower).map(|link| link.predecessor).find(goes_again);
-            if let Some(former) = former
+            let link = self.learned(follower).find(goes_again);
+            if let Some(link) = link
                 && self.claim(follower, EXECUTED)
             {
-                self.wait_for(follower, former);
+                self.wait_for(follower, link.predecessor);
                 again[index - first] = true;
             }
         }
@@ -601,7 +602,7 @@ impl<'b> Scheduler<'b> {
         tx: TxIndex,
         ask: impl FnOnce(&Additions<'_>) -> R,
     ) -> R {
-        self.learner.with_additions(rule, self.committed_below(), tx, ask)
+        self.learner.with_additions(rule, &|| self.committed_below(), tx, ask)
     }
 
     /// Whether it is of interest how long reads of the parent state take.
@@ -659,7 +660,7 @@ impl<'b> Scheduler<'b> {
     }
 
     /// Whether `tx` has run, and is not to run again as far as anybody knows.
-    pub(crate) fn has_run(&self, tx: TxIndex) -> bool {
+    pub fn has_run(&self, tx: TxIndex) -> bool {
         self.status(tx) >= EXECUTED
     }
 

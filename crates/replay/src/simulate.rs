@@ -349,7 +349,11 @@ impl<'a> Simulation<'a> {
                     };
                     self.scheduler.conflict(tx, location, Some(writer));
                     self.conflict(tx);
-                    return self.begin(worker, tx);
+                    if self.scheduler.has_run(writer) {
+                        return self.begin(worker, tx);
+                    }
+                    // It would find what it has found now.
+                    self.scheduler.wait_for(tx, writer);
                 }
                 Some(Task::Commit) if !self.commit_locked => {
                     let head = self.scheduler.executed_head();

@@ -143,7 +143,7 @@ fn a_block_that_one_worker_began_and_is_slow_is_ended_by_all_of_them() {
         let mut state = gauntlet.state(spec, &mut rng);
         let block = gauntlet.block(spec, &state, 1, &mut rng);
         let mut input = block.input();
-        input.transactions = &input.transactions[..input.transactions.len().min(8)];
+        input.transactions = &input.transactions[..input.transactions.len().min(16)];
         let expected = execute_block(&spec, &state, &input);
         state.read_takes = Duration::from_millis(1);
         let executed = executor.execute(&spec, &state, &input);
