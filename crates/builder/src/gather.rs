@@ -61,13 +61,18 @@ impl Gathering {
         } else {
             Duration::ZERO
         };
-        if left.is_zero()
-            && let Some(since) = self.since.take()
-        {
+        if left.is_zero() {
+            self.end(now);
+        }
+        left
+    }
+
+    /// A block is made, or none is to be made: the next one waits anew.
+    pub(crate) fn end(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
             let waited = now.saturating_duration_since(since);
             metrics::histogram!("builder_gather_seconds").record(waited);
         }
-        left
     }
 }
 
@@ -89,8 +94,15 @@ mod tests {
         assert_eq!(gathering.wait(&arrivals, 2, start + WAIT_MAX), Duration::ZERO);
         let later = start + 2 * WAIT_MAX;
         assert_eq!(gathering.wait(&arrivals, 1, later), WAIT_MAX, "the one after waits anew");
+        gathering.end(later);
+        let even_later = later + 2 * WAIT_MAX;
+        assert_eq!(
+            gathering.wait(&arrivals, 1, even_later),
+            WAIT_MAX,
+            "a block was made meanwhile"
+        );
         assert!(arrivals.end());
-        assert_eq!(gathering.wait(&arrivals, 1, later), Duration::ZERO);
+        assert_eq!(gathering.wait(&arrivals, 1, even_later), Duration::ZERO);
     }
 
     #[test]

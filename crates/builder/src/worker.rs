@@ -254,13 +254,20 @@ impl Worker {
         self.wait = if automine.load(Ordering::Acquire) {
             self.gathering.wait(arrivals, pool.status().0, Instant::now())
         } else {
+            self.gathering.end(Instant::now());
             Duration::ZERO
         };
-        !self.wait.is_zero()
+        let gathers = !self.wait.is_zero();
+        if gathers {
+            // Should it fail, that is known before more is set for the next one.
+            self.settle_or_log();
+        }
+        gathers
     }
 
     /// Instant mode: makes a block if there is something for it, and sees whether there may be more.
     fn mine_next(&mut self) {
+        self.gathering.end(Instant::now());
         let automine = self.shared.automine.load(Ordering::Acquire);
         let outcome = if automine { self.try_mine_next() } else { self.settle().map(|()| false) };
         self.mining = outcome.unwrap_or_else(|error| {

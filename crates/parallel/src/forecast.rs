@@ -234,10 +234,13 @@ const PACE_AFTER: u32 = 4;
 /// Nanoseconds for a unit of work from which on reading state is what takes the time: several
 /// workers wait for it at once.
 const SLOW_NS: u64 = 2_500;
-/// Transactions and nanoseconds that must be left for others to help. One of a few is likely to be as heavy as all others
-/// together, or to wait for them; to wake the others and to put in place what is there already takes a part of a millisecond.
-const LEFT_MIN: usize = 8;
+/// Nanoseconds that must be left for others to help: to wake them and to put in place what is there already takes a part of
+/// a millisecond.
 const LEFT_MIN_NS: u64 = 2_000_000;
+/// Fewer transactions are few: one of them is likely to be as heavy as all others together, or to wait for them. So more time
+/// must be left.
+const FEW: usize = 8;
+const LEFT_OF_FEW_MIN_NS: u64 = 20_000_000;
 
 impl Pace<'_> {
     /// Whether all workers should go on after `tx`, which ended at this time.
@@ -263,7 +266,8 @@ impl Pace<'_> {
         // One transaction that took long says nothing: the system may have stopped this worker.
         let reads_are_slow = ns_a_unit >= SLOW_NS && 2 * self.slow_work >= self.work_done;
         let slow = reads_are_slow || !self.forecast.is_payments();
-        let transactions_left = forecasts.len() - 1 - tx.as_usize();
-        slow && transactions_left >= LEFT_MIN && ns_a_unit * self.work_left >= LEFT_MIN_NS
+        let are_few = forecasts.len() - 1 - tx.as_usize() < FEW;
+        let left_min_ns = if are_few { LEFT_OF_FEW_MIN_NS } else { LEFT_MIN_NS };
+        slow && ns_a_unit * self.work_left >= left_min_ns
     }
 }

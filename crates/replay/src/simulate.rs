@@ -354,6 +354,7 @@ impl<'a> Simulation<'a> {
                     }
                     // It would find what it has found now.
                     self.scheduler.wait_for(tx, writer);
+                    continue;
                 }
                 Some(Task::Commit) if !self.commit_locked => {
                     let head = self.scheduler.executed_head();

@@ -58,6 +58,8 @@ impl Ingress {
     pub(crate) fn new(inside_max: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|index| format!("heddle-ingress-{index}"))
+            // Without one, a panic would end the process. As it is, whoever waits for the answer is told.
+            .panic_handler(|_| tracing::error!("taking in a batch of transactions panicked"))
             .build()?;
         let known = Mutex::new(LruCache::new(SENDERS_KNOWN_MAX));
         Ok(Self { threads, inside: AtomicUsize::new(0), inside_max, known })
@@ -133,4 +135,23 @@ fn recover(context: &Context, raw: &Bytes) -> Result<Recovered<PoolTransaction>,
         None => transaction.recover_signer_unchecked().map_err(|_| transactions::no_signature())?,
     };
     Ok(Recovered::new_unchecked(transaction, sender))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_on_its_threads_ends_neither_them_nor_the_process() {
+        let ingress = Ingress::new(1).expect("threads start");
+        for _ in 0..2 * ingress.threads.current_num_threads() {
+            let (reply, answer) = oneshot::channel::<()>();
+            ingress.threads.spawn(move || {
+                let _reply = reply;
+                panic!("on purpose");
+            });
+            assert!(answer.blocking_recv().is_err());
+        }
+        assert_eq!(ingress.threads.install(|| 1), 1);
+    }
 }
