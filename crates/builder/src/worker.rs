@@ -254,7 +254,6 @@ impl Worker {
         self.wait = if automine.load(Ordering::Acquire) {
             self.gathering.wait(arrivals, pool.status().0, Instant::now())
         } else {
-            self.gathering.end(Instant::now());
             Duration::ZERO
         };
         let gathers = !self.wait.is_zero();

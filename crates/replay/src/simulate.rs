@@ -678,6 +678,16 @@ mod tests {
     }
 
     #[test]
+    fn few_slow_transactions_are_shared_only_if_they_take_long() {
+        let graph = graph(&[ALONE; 10]);
+        let mut forecast = forecast(10, 4, |_| None);
+        forecast.work = 40;
+        // Six are left when the pace is known: of 6 ms, and of 60.
+        assert_eq!(simulate(&graph, &forecast, &costs(&[1; 10]), 2).elapsed_ms, 10.0);
+        assert_eq!(simulate(&graph, &forecast, &costs(&[10; 10]), 2).elapsed_ms, 70.0);
+    }
+
+    #[test]
     fn a_read_before_the_write_is_published_is_found_stale_and_runs_again() {
         let graph = graph(&[(1, &[], &[1]), (1, &[1], &[])]);
         let run = simulate(&graph, &heavy(2), &costs(&[2, 3]), 2);
