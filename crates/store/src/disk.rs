@@ -1,4 +1,4 @@
-//! The database file, which waits for room instead of failing for want of it.
+//! The database file, which is written when the disk has room for it and nobody waits.
 //!
 //! redb gives a file up for good when a write fails: from then on it neither writes nor reads what is not in its cache.
 //! A full disk need not be the end, so redb is not told of it. What finds no room is *held* in memory, where reads find
@@ -6,12 +6,18 @@
 //! durable, so nothing is called durable before it is; and whoever wants to write meanwhile is told that the disk is full
 //! ([`Room::check`]), so that what is held stays within what one flush writes.
 //!
+//! And redb lets nobody write while a durable commit waits for the disk, tens of milliseconds. So the flusher makes its
+//! commits with a [`Deferral`]: writes and syncs are held, and it puts them into the file when redb goes on already. What
+//! is held is done in the order in which redb asked for it, so that at every instant the file is one that a crash could have left
+//! if redb had written it itself: it names a commit whose sync is done. Pages that this commit alone still needed, which redb thinks
+//! free, are written anew after that sync only, since all later writes wait in line behind it.
+//!
 //! Every other failure of the disk is passed on.
 
 use crate::StoreError;
+use crate::unwritten::{Step, Unwritten};
 use parking_lot::{Condvar, Mutex};
 use redb::{BackendError, StorageBackend};
-use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -22,15 +28,14 @@ use std::time::Duration;
 /// How often it is tried whether there is room again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// What is held is held in pieces of this many bytes, redb's smallest page.
-const PIECE_BYTES: usize = 4_096;
+/// How many bytes of a flush are held. Of a larger one, redb waits until what came before is in the file.
+const DEFERRED_BYTES_MAX: usize = 64 << 20;
 
 /// Whether the disk has room, as the file and the store's writers tell each other.
 #[derive(Debug)]
 pub(crate) struct Room {
     file: PathBuf,
-    /// Set while something is held. Written under the lock of what is held; read without it, by [`PatientFile::read`]
-    /// after the write that it must see, which redb's own locks order before it.
+    /// Set from when the disk has no room until all that was held for that is in the file.
     is_full: AtomicBool,
     /// Nobody is to wait any more: the store is closing.
     is_closing: Mutex<bool>,
@@ -85,23 +90,36 @@ impl Room {
     }
 }
 
-/// A file that holds what the disk has no room for.
+/// A file that is written later: when the disk has room, or when nobody waits for it.
+#[derive(Debug, Clone)]
+pub(crate) struct PatientFile(Arc<Shared>);
+
 #[derive(Debug)]
-pub(crate) struct PatientFile<F> {
-    file: F,
+struct Shared {
+    file: Box<dyn StorageBackend>,
     room: Arc<Room>,
-    /// How many pieces are held: as many as redb's cache has, of which at most half is unwritten.
-    pieces_max: usize,
-    /// Locked for one read or write, and while what is held goes into the file.
-    held: Mutex<Held>,
+    /// How many bytes may be held for want of room: as many as redb's cache has, of which at most half is unwritten.
+    held_bytes_max: usize,
+    /// Whether there is something to look for in `unwritten`. Set under its lock; read without it by who reads or writes
+    /// the file, after what it must see, which redb's own locks order before it.
+    is_holding: AtomicBool,
+    /// Locked for one read or write.
+    unwritten: Mutex<Held>,
+    /// Held by who puts steps into the file, while it does. Taken before `unwritten`.
+    writing: Mutex<Writing>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    /// The file's length, where it could not be made so long.
-    length: Option<u64>,
-    /// By their number in the file.
-    pieces: BTreeMap<u64, Box<[u8; PIECE_BYTES]>>,
+    steps: Unwritten,
+    /// Whatever is done now is to wait, syncs too.
+    is_deferring: bool,
+}
+
+#[derive(Debug, Default)]
+struct Writing {
+    /// After a write or sync failed nobody knows what is on the disk, and nothing more is written.
+    failed: Option<ErrorKind>,
 }
 
 /// Whether the disk, the quota or the process's limit on files is what is missing.
@@ -112,14 +130,119 @@ fn is_want_of_room(error: &Error) -> bool {
     )
 }
 
-impl<F: StorageBackend> PatientFile<F> {
-    pub(crate) fn new(file: F, room: Arc<Room>, cache_bytes: usize) -> Self {
-        let pieces_max = cache_bytes / PIECE_BYTES;
-        Self { file, room, pieces_max, held: Mutex::default() }
+/// What is done to the file waits as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Deferral<'a>(&'a Shared);
+
+impl Drop for Deferral<'_> {
+    fn drop(&mut self) {
+        // It still waits, until somebody writes it.
+        self.0.unwritten.lock().is_deferring = false;
+    }
+}
+
+impl PatientFile {
+    pub(crate) fn new(file: impl StorageBackend, room: Arc<Room>, cache_bytes: usize) -> Self {
+        Self(Arc::new(Shared {
+            file: Box::new(file),
+            room,
+            held_bytes_max: cache_bytes,
+            is_holding: AtomicBool::new(false),
+            unwritten: Mutex::default(),
+            writing: Mutex::default(),
+        }))
     }
 
-    fn is_full(&self) -> bool {
-        self.room.is_full.load(Ordering::Acquire)
+    pub(crate) fn room(&self) -> &Arc<Room> {
+        &self.0.room
+    }
+
+    /// From now on, until the deferral is dropped, what redb does to the file takes no time: it is held, and syncs are
+    /// kept in mind. None of it is durable before [`Self::write_out`] has returned. Only one thread may defer at a time,
+    /// and nobody else may need a sync meanwhile; the store's write lock sees to both.
+    pub(crate) fn defer(&self) -> Deferral<'_> {
+        let mut unwritten = self.0.unwritten.lock();
+        unwritten.is_deferring = true;
+        self.0.is_holding.store(true, Ordering::Release);
+        Deferral(&self.0)
+    }
+
+    /// Puts everything that is held into the file, in order, and syncs wherever a sync was asked for. Waits for room.
+    ///
+    /// # Errors
+    /// When the disk fails; or when there is no room and nobody is to wait for it any more.
+    pub(crate) fn write_out(&self) -> Result<(), Error> {
+        loop {
+            match self.0.write_what_is_held() {
+                Err(error) if is_want_of_room(&error) => {
+                    if !self.0.room.wait() {
+                        return Err(error);
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// As far as there is room.
+    fn write_what_is_held(&self) -> Result<(), Error> {
+        let mut writing = self.writing.lock();
+        if let Some(kind) = writing.failed {
+            return Err(Error::new(kind, "the database file could not be written before"));
+        }
+        loop {
+            let step = {
+                let unwritten = self.unwritten.lock();
+                let Some(step) = unwritten.steps.first() else {
+                    self.is_holding.store(unwritten.is_deferring, Ordering::Release);
+                    self.room.set_full(false);
+                    return Ok(());
+                };
+                step.clone()
+            };
+            let done = match &step {
+                Step::Write { offset, data } => self.file.write(*offset, data),
+                Step::SetLength(length) => self.file.set_len(*length),
+                Step::Sync => self.file.sync_data(),
+            };
+            if let Err(error) = done {
+                if is_want_of_room(&error) {
+                    self.room.set_full(true);
+                } else {
+                    writing.failed = Some(error.kind());
+                }
+                return Err(error);
+            }
+            self.unwritten.lock().steps.pop();
+        }
+    }
+
+    fn is_holding(&self) -> bool {
+        self.is_holding.load(Ordering::Acquire)
+    }
+
+    /// Adds a step to what is held.
+    fn hold(&self, add: impl FnOnce(&mut Unwritten)) {
+        let mut unwritten = self.unwritten.lock();
+        add(&mut unwritten.steps);
+        self.is_holding.store(true, Ordering::Release);
+    }
+
+    fn hold_write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        let is_more_than = |bytes_max| self.unwritten.lock().steps.bytes() + data.len() > bytes_max;
+        if is_more_than(DEFERRED_BYTES_MAX.min(self.held_bytes_max)) && self.room.check().is_ok() {
+            match self.write_what_is_held() {
+                Err(error) if !is_want_of_room(&error) => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if is_more_than(self.held_bytes_max) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.hold(|steps| steps.push_write(offset, data));
+        Ok(())
     }
 
     /// Reads what is in the file, and zeros beyond its end.
@@ -128,133 +251,72 @@ impl<F: StorageBackend> PatientFile<F> {
         out[there..].fill(0);
         if there > 0 { self.file.read(offset, &mut out[..there]) } else { Ok(()) }
     }
-
-    fn hold(&self, held: &mut Held, offset: u64, mut data: &[u8]) -> Result<(), Error> {
-        let mut at = offset;
-        while !data.is_empty() {
-            let (number, start) = (at / PIECE_BYTES as u64, (at % PIECE_BYTES as u64) as usize);
-            let (now, rest) = data.split_at(data.len().min(PIECE_BYTES - start));
-            if !held.pieces.contains_key(&number) {
-                if held.pieces.len() >= self.pieces_max {
-                    return Err(ErrorKind::StorageFull.into());
-                }
-                let mut piece = Box::new([0; PIECE_BYTES]);
-                self.read_file(at - start as u64, piece.as_mut_slice())?;
-                held.pieces.insert(number, piece);
-            }
-            if let Some(piece) = held.pieces.get_mut(&number) {
-                piece[start..start + now.len()].copy_from_slice(now);
-            }
-            (at, data) = (at + now.len() as u64, rest);
-        }
-        Ok(())
-    }
-
-    /// Puts what is held into the file.
-    fn let_go(&self, held: &mut Held) -> Result<(), Error> {
-        if let Some(length) = held.length {
-            self.file.set_len(length)?;
-            held.length = None;
-        }
-        let length = self.file.len()?;
-        while let Some((number, piece)) = held.pieces.first_key_value() {
-            let offset = number * PIECE_BYTES as u64;
-            // What was cut off the file meanwhile needs no place in it.
-            let kept = length.saturating_sub(offset).min(PIECE_BYTES as u64) as usize;
-            self.file.write(offset, &piece[..kept])?;
-            held.pieces.pop_first();
-        }
-        Ok(())
-    }
 }
 
-impl<F: StorageBackend> StorageBackend for PatientFile<F> {
+impl StorageBackend for PatientFile {
     fn len(&self) -> Result<u64, Error> {
-        if self.is_full()
-            && let Some(length) = self.held.lock().length
-        {
-            return Ok(length);
-        }
-        self.file.len()
+        let held = if self.0.is_holding() { self.0.unwritten.lock().steps.length() } else { None };
+        held.map_or_else(|| self.0.file.len(), Ok)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), Error> {
-        if !self.is_full() {
-            return self.file.read(offset, out);
+        let shared = &*self.0;
+        if !shared.is_holding() {
+            return shared.file.read(offset, out);
         }
-        let held = self.held.lock();
-        let end = offset + out.len() as u64;
-        if held.length.map_or_else(|| self.file.len(), Ok)? < end {
+        let unwritten = shared.unwritten.lock();
+        let length = unwritten.steps.length().map_or_else(|| shared.file.len(), Ok)?;
+        if length < offset + out.len() as u64 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.read_file(offset, out)?;
-        let pieces = offset / PIECE_BYTES as u64..end.div_ceil(PIECE_BYTES as u64);
-        for (number, piece) in held.pieces.range(pieces) {
-            let start = number * PIECE_BYTES as u64;
-            let (from, to) = (start.max(offset), (start + PIECE_BYTES as u64).min(end));
-            out[(from - offset) as usize..(to - offset) as usize]
-                .copy_from_slice(&piece[(from - start) as usize..(to - start) as usize]);
+        if unwritten.steps.leaves(offset, out.len()) {
+            // Others may read at the same time. Nobody writes what somebody reads, redb sees to that.
+            drop(unwritten);
+            return shared.file.read(offset, out);
         }
-        Ok(())
+        unwritten.steps.read(offset, out, |out| shared.read_file(offset, out))
     }
 
     fn set_len(&self, length: u64) -> Result<(), Error> {
-        let mut held = self.held.lock();
-        if self.is_full() && held.length.map_or_else(|| self.file.len(), Ok)? < length {
-            held.length = Some(length);
-            return Ok(());
-        }
-        match self.file.set_len(length) {
-            Err(error) if is_want_of_room(&error) => {
-                held.length = Some(length);
-                self.room.set_full(true);
-                Ok(())
-            }
-            Ok(()) => {
-                held.length = None;
-                held.pieces.split_off(&length.div_ceil(PIECE_BYTES as u64));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        if !self.is_full() {
-            match self.file.write(offset, data) {
-                Err(error) if is_want_of_room(&error) => {}
-                written => return written,
+        if !self.0.is_holding() {
+            match self.0.file.set_len(length) {
+                Err(error) if is_want_of_room(&error) => self.0.room.set_full(true),
+                done => return done,
             }
         }
-        let mut held = self.held.lock();
-        self.hold(&mut held, offset, data)?;
-        self.room.set_full(true);
+        self.0.hold(|steps| steps.push_length(length));
         Ok(())
     }
 
-    fn sync_data(&self) -> Result<(), Error> {
-        while self.is_full() {
-            let mut held = self.held.lock();
-            match self.let_go(&mut held) {
-                Ok(()) => self.room.set_full(false),
-                Err(error) if is_want_of_room(&error) => {
-                    drop(held);
-                    if !self.room.wait() {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
+        if !self.0.is_holding() {
+            match self.0.file.write(offset, data) {
+                Err(error) if is_want_of_room(&error) => self.0.room.set_full(true),
+                written => return written,
             }
         }
-        self.file.sync_data()
+        self.0.hold_write(offset, data)
+    }
+
+    fn sync_data(&self) -> Result<(), Error> {
+        if self.0.is_holding() {
+            let mut unwritten = self.0.unwritten.lock();
+            if unwritten.is_deferring {
+                unwritten.steps.push_sync();
+                return Ok(());
+            }
+            drop(unwritten);
+            self.write_out()?;
+        }
+        self.0.file.sync_data()
     }
 
     fn close(&self) -> Result<(), Error> {
-        self.file.close()
+        self.0.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
+        self.0.file.try_lock_range(start, end)
     }
 
     fn try_lock_shared_range(
@@ -262,22 +324,22 @@ impl<F: StorageBackend> StorageBackend for PatientFile<F> {
         start: Bound<u64>,
         end: Bound<u64>,
     ) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
+        self.0.file.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
+        self.0.file.lock_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
+        self.0.file.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
+        self.0.file.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+        self.0.file.query_lock_range(start, end)
     }
 }

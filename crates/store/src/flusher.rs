@@ -1,6 +1,6 @@
 //! Makes commits durable in the background, so that a block costs no disk write before it is shown.
 
-use crate::{StoreError, closing::ClosingDatabase, disk::Room, error::unless_damaged};
+use crate::{StoreError, closing::ClosingDatabase, disk::PatientFile, error::unless_damaged};
 use parking_lot::{Condvar, Mutex};
 use redb::{Database, Durability};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Flusher {
     shared: Arc<Shared>,
-    room: Arc<Room>,
+    disk: PatientFile,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -33,25 +33,21 @@ struct State {
 
 impl Flusher {
     /// With a thread that makes a commit durable `window` after it was made.
-    ///
-    /// It takes `writer` before redb's own lock, as every writer does: that lock is handed over
-    /// fairly, so that blocks committed back to back cannot keep the flush waiting.
     pub(crate) fn start(
         database: Arc<ClosingDatabase>,
         writer: Arc<Mutex<()>>,
         window: Duration,
         file: PathBuf,
-        room: Arc<Room>,
+        disk: PatientFile,
     ) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let for_thread = Arc::clone(&shared);
+        let (for_thread, its_disk) = (Arc::clone(&shared), disk.clone());
         let thread = std::thread::Builder::new().name("heddle-flush".into()).spawn(move || {
             run(&for_thread, window, || {
-                let _writer = writer.lock();
-                make_durable(&database).map_err(|error| error.at(&file))
+                flush(&database, &writer, &its_disk).map_err(|error| error.at(&file))
             });
         })?;
-        Ok(Self { shared, room, thread: Some(thread) })
+        Ok(Self { shared, disk, thread: Some(thread) })
     }
 
     /// A commit has been made that is not durable.
@@ -81,7 +77,7 @@ impl Drop for Flusher {
         };
         self.shared.state.lock().stopping = true;
         // Nobody would see the room that the last flush waited for.
-        self.room.close();
+        self.disk.room().close();
         self.shared.changed.notify_one();
         if thread.join().is_err() {
             tracing::error!("the thread that flushes the store panicked");
@@ -125,20 +121,41 @@ fn run(shared: &Shared, window: Duration, flush: impl Fn() -> Result<(), StoreEr
     }
 }
 
+/// Makes everything durable that was committed before. Others can commit while the disk is waited for.
+fn flush(database: &Database, writer: &Mutex<()>, disk: &PatientFile) -> Result<(), StoreError> {
+    let span = tracing::debug_span!("flush");
+    let _entered = span.enter();
+    let start = Instant::now();
+    commit_behind(database, writer, disk)?;
+    metrics::histogram!("heddle_store_flush_commit_seconds").record(start.elapsed());
+    disk.write_out().map_err(|error| StoreError::from(Box::new(redb::Error::Io(error))))?;
+    metrics::histogram!("heddle_store_flush_seconds").record(start.elapsed());
+    Ok(())
+}
+
+/// A durable commit that is not on the disk until `disk` is written out.
+///
+/// Takes `writer` before redb's own lock, as every writer does: that lock is handed over
+/// fairly, so that blocks committed back to back cannot keep the flush waiting.
+pub(crate) fn commit_behind(
+    database: &Database,
+    writer: &Mutex<()>,
+    disk: &PatientFile,
+) -> Result<(), StoreError> {
+    let _writer = writer.lock();
+    let _deferral = disk.defer();
+    make_durable(database)
+}
+
 /// A durable commit without changes of its own, which makes all earlier commits durable.
 ///
 /// Quick repair (redb saves its allocator state with the commit) makes reopening after a crash
 /// independent of the size of the file; it costs a second fsync, which is in the background here.
 pub(crate) fn make_durable(database: &Database) -> Result<(), StoreError> {
-    let span = tracing::debug_span!("flush");
-    let _entered = span.enter();
-    let start = Instant::now();
     unless_damaged(|| {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
         Ok(transaction.commit()?)
-    })?;
-    metrics::histogram!("heddle_store_flush_seconds").record(start.elapsed());
-    Ok(())
+    })
 }

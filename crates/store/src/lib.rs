@@ -62,7 +62,8 @@
 //! # Durability
 //! Commits are visible at once and go to disk in the background, all that were made within the
 //! window together, by one durable redb commit. redb never overwrites a page that the last durable
-//! commit refers to, so a crash in between leaves exactly that commit. On a full disk
+//! commit refers to, so a crash in between leaves exactly that commit. Others can commit while that one is
+//! written and synced (see `disk.rs`). On a full disk
 //! writes are refused, reads go on, and all is as before when there is room ([`Store::check_writable`]; see `disk.rs`).
 //! When a write or a flush fails otherwise, the store takes no more writes, since what it shows might never become
 //! durable, and says so until it is opened again.
@@ -100,6 +101,7 @@ mod power_loss;
 mod prune;
 mod schema;
 mod store;
+mod unwritten;
 mod verify;
 mod verify_blocks;
 mod view;

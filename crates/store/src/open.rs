@@ -9,7 +9,6 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The database in the data directory.
@@ -21,8 +20,9 @@ const LOCK_FILE: &str = "heddle.lock";
 /// A database under construction; renamed to [`DATABASE_FILE`] when it is complete.
 const UNFINISHED_FILE: &str = "heddle.redb.unfinished";
 
-/// How often an in-memory store lets redb fold its pending commits, which it counts otherwise.
-const IN_MEMORY_WINDOW: Duration = Duration::from_secs(1);
+/// How often an in-memory store lets redb fold its pending commits, which it counts otherwise. The longer, the longer that
+/// takes, and commits wait for it.
+const IN_MEMORY_WINDOW: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Opens the store in the directory `path`, creating directory and store if there is none.
@@ -51,12 +51,12 @@ impl Store {
         if !exists {
             create_file(path, &file, identity)?;
         }
-        let room = Room::of(&file);
-        let database = open_file(path, &file, config, room.clone())?;
+        let disk = open_disk(path, &file, config)?;
+        let database = open_file(path, &file, config, disk.clone())?;
         let version = check_identity(path, &file, &database, identity)?;
         upgrade(&database, version).map_err(|error| error.at(&file))?;
         crate::log_index::catch_up(&database).map_err(|error| error.at(&file))?;
-        Self::over(database, file, *identity, config, room, Some(lock))
+        Self::over(database, file, *identity, config, disk, Some(lock))
     }
 
     /// A store that lives in memory and is gone with its last clone.
@@ -78,13 +78,13 @@ impl Store {
         let durability = DurabilityPolicy::Window(IN_MEMORY_WINDOW);
         let config = StoreConfig { durability, ..config };
         let file = PathBuf::from("<in memory>");
+        let disk = PatientFile::new(InMemoryBackend::new(), Room::of(&file), config.cache_bytes);
         let database = Builder::new()
             .set_cache_size(config.cache_bytes)
-            .create_with_backend(InMemoryBackend::new())
+            .create_with_backend(disk.clone())
             .map_err(|error| database_error(&file, &file, error))?;
         write_identity(&database, identity).map_err(|error| error.at(&file))?;
-        let room = Room::of(&file);
-        Self::over(database, file, *identity, config, room, None)
+        Self::over(database, file, *identity, config, disk, None)
     }
 }
 
@@ -162,14 +162,7 @@ pub(crate) fn identity_entries(identity: &ChainIdentity) -> [(&'static str, Vec<
     ]
 }
 
-/// Opens the file. redb trusts a file that was closed cleanly and may panic on one that was changed
-/// since, so a panic in here counts as damage.
-fn open_file(
-    path: &Path,
-    file: &Path,
-    config: StoreConfig,
-    room: Arc<Room>,
-) -> Result<Database, StoreError> {
+fn open_disk(path: &Path, file: &Path, config: StoreConfig) -> Result<PatientFile, StoreError> {
     let failed = |source| StoreError::from_io(file.to_owned(), source);
     let opened = OpenOptions::new().read(true).write(true).open(file).map_err(failed)?;
     // redb would make a new database of an empty file.
@@ -177,6 +170,18 @@ fn open_file(
         let detail = "it is empty".to_owned();
         return Err(StoreError::DamagedFile { path: file.to_owned(), detail });
     }
+    let backend = FileBackend::new(opened).map_err(|error| database_error(path, file, error))?;
+    Ok(PatientFile::new(backend, Room::of(file), config.cache_bytes))
+}
+
+/// Opens the database. redb trusts a file that was closed cleanly and may panic on one that was changed
+/// since, so a panic in here counts as damage.
+fn open_file(
+    path: &Path,
+    file: &Path,
+    config: StoreConfig,
+    disk: PatientFile,
+) -> Result<Database, StoreError> {
     let open = || {
         Builder::new()
             .set_cache_size(config.cache_bytes)
@@ -184,11 +189,7 @@ fn open_file(
             .set_repair_callback(|repair| {
                 tracing::info!(progress = repair.progress(), "repairing the database");
             })
-            .create_with_backend(PatientFile::new(
-                FileBackend::new(opened)?,
-                room,
-                config.cache_bytes,
-            ))
+            .create_with_backend(disk)
     };
     match catch_unwind(AssertUnwindSafe(open)) {
         Ok(opened) => opened.map_err(|error| database_error(path, file, error)),

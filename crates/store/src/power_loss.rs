@@ -147,14 +147,15 @@ impl StorageBackend for Handle {
 fn open(disk: &Handle, chain: &Chain, durability: DurabilityPolicy) -> Result<Store, StoreError> {
     let room = Room::of(Path::new("disk"));
     let is_new = disk.0.lock().shown.is_empty();
+    let file = PatientFile::new(disk.clone(), room, crate::CACHE_BYTES);
     let database = Builder::new()
-        .create_with_backend(PatientFile::new(disk.clone(), room.clone(), crate::CACHE_BYTES))
+        .create_with_backend(file.clone())
         .map_err(|error| StoreError::Database(Box::new(error.into())))?;
     if is_new {
         write_identity(&database, &chain.identity())?;
     }
     let config = StoreConfig { durability, ..Default::default() };
-    Store::over(database, "disk".into(), chain.identity(), config, room, None)
+    Store::over(database, "disk".into(), chain.identity(), config, file, None)
 }
 
 /// Commits blocks until the power goes out; up to which block it was on disk for sure.
@@ -164,14 +165,21 @@ fn commit_until_it_ends(
     flushes: &mut Random,
     each_is_durable: bool,
 ) -> Option<u64> {
-    let mut durable = None;
+    let (mut durable, mut behind) = (None, None);
     if store.commit_genesis(&chain.blocks[0].batch()).is_err() {
         return durable;
     }
     loop {
         let head = chain.head().number;
         if each_is_durable || (flushes.below(3) == 0 && store.flush().is_ok()) {
-            durable = Some(head);
+            (durable, behind) = (Some(head), None);
+        } else {
+            match flushes.below(4) {
+                // As the flusher does, which others need not wait for.
+                0 => behind = store.begin_flush().is_ok().then_some(head).or(behind),
+                1 if store.inner.disk.write_out().is_ok() => durable = durable.max(behind),
+                _ => {}
+            }
         }
         if head == BLOCKS {
             return durable;
@@ -186,8 +194,9 @@ fn commit_until_it_ends(
                 return durable;
             }
             chain.unwind_to(head as usize);
-            durable =
-                if each_is_durable { Some(head) } else { durable.map(|durable| durable.min(head)) };
+            let at_most = |block: Option<u64>| block.map(|block| block.min(head));
+            durable = if each_is_durable { Some(head) } else { at_most(durable) };
+            behind = at_most(behind);
         }
     }
 }

@@ -1,7 +1,7 @@
 use crate::base::{Base, read_wiped};
 use crate::closing::ClosingDatabase;
 use crate::commit::addresses_in;
-use crate::disk::Room;
+use crate::disk::PatientFile;
 use crate::error::unless_damaged;
 use crate::flusher::Flusher;
 use crate::pending::{PENDING_ENTRIES_MAX, Pending, settle, settled_block};
@@ -83,7 +83,7 @@ pub(crate) struct StoreInner {
     /// Held over a whole write, so that "is this on the head?" and the write are one step. Taken
     /// before redb's own writer lock, never the other way round.
     writer: Arc<Mutex<()>>,
-    room: Arc<Room>,
+    pub(crate) disk: PatientFile,
     database: Arc<ClosingDatabase>,
     pub(crate) config: StoreConfig,
     pub(crate) identity: ChainIdentity,
@@ -161,7 +161,7 @@ impl Store {
         file: PathBuf,
         identity: ChainIdentity,
         config: StoreConfig,
-        room: Arc<Room>,
+        disk: PatientFile,
         directory_lock: Option<std::fs::File>,
     ) -> Result<Self, StoreError> {
         let database = Arc::new(ClosingDatabase::from(database));
@@ -175,14 +175,14 @@ impl Store {
         };
         let (for_flushes, file_name) = (Arc::clone(&database), file.clone());
         let flusher =
-            Flusher::start(for_flushes, Arc::clone(&writer), window, file_name, room.clone())
+            Flusher::start(for_flushes, Arc::clone(&writer), window, file_name, disk.clone())
                 .map_err(|source| StoreError::from_io(file.clone(), source))?;
         Ok(Self {
             inner: Arc::new(StoreInner {
                 flusher,
                 snapshot: RwLock::new(Arc::new(snapshot)),
                 writer,
-                room,
+                disk,
                 database,
                 config,
                 identity,
@@ -241,6 +241,13 @@ impl Store {
         })
     }
 
+    /// What the flusher does first: every commit so far is durable when the disk is written out.
+    #[cfg(test)]
+    pub(crate) fn begin_flush(&self) -> Result<(), StoreError> {
+        let StoreInner { database, writer, disk, .. } = &*self.inner;
+        crate::flusher::commit_behind(database, writer, disk)
+    }
+
     /// Writes the nodes and histories that wait for later blocks, so that they need not be made anew when the store is
     /// opened next.
     ///
@@ -267,8 +274,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::DiskFull`] or [`StoreError::WritesStopped`].
     pub fn check_writable(&self) -> Result<(), StoreError> {
-        let StoreInner { room, flusher, .. } = &*self.inner;
-        if let Err(full) = room.check() {
+        let StoreInner { disk, flusher, .. } = &*self.inner;
+        if let Err(full) = disk.room().check() {
             // Whatever waits for room has a flush that waits with it; but a write that was given up has not.
             flusher.commit_is_pending();
             return Err(full);
@@ -281,7 +288,7 @@ impl Store {
 
     /// From now on nobody waits for room on a full disk: what is not on disk then is lost, and reported as such.
     pub fn stop_waiting_for_room(&self) {
-        self.inner.room.close();
+        self.inner.disk.room().close();
     }
 
     /// The right to write. While the disk is full nobody gets it, nor waits for it.
@@ -369,7 +376,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::PatientFile;
+    use crate::disk::Room;
     use crate::open::write_identity;
     use alloy_primitives::B256;
     use redb::{Builder, StorageBackend, backends::InMemoryBackend};
@@ -382,12 +389,14 @@ mod tests {
         inner: InMemoryBackend,
         bytes_left: AtomicU64,
         is_broken: AtomicBool,
+        /// Locked by a test to let syncs wait.
+        syncs: Mutex<()>,
     }
 
     impl Default for SmallDisk {
         fn default() -> Self {
             let (inner, bytes_left) = (InMemoryBackend::new(), AtomicU64::new(u64::MAX));
-            Self { inner, bytes_left, is_broken: AtomicBool::new(false) }
+            Self { inner, bytes_left, is_broken: AtomicBool::new(false), syncs: Mutex::default() }
         }
     }
 
@@ -406,6 +415,7 @@ mod tests {
             self.0.inner.set_len(len)
         }
         fn sync_data(&self) -> Result<(), Error> {
+            let _allowed = self.0.syncs.lock();
             self.0.inner.sync_data()
         }
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
@@ -429,14 +439,14 @@ mod tests {
 
     fn on(disk: &Arc<SmallDisk>, durability: DurabilityPolicy) -> Store {
         let room = Room::of(Path::new("disk"));
-        let file = PatientFile::new(Handle(disk.clone()), room.clone(), CACHE_BYTES);
+        let file = PatientFile::new(Handle(disk.clone()), room, CACHE_BYTES);
         // So small that pages are read from the disk again.
         let mut builder = Builder::new();
-        let database = builder.set_cache_size(256 << 10).create_with_backend(file);
+        let database = builder.set_cache_size(256 << 10).create_with_backend(file.clone());
         let database = database.expect("there is room");
         write_identity(&database, &IDENTITY).expect("there is room");
         let config = StoreConfig { durability, ..Default::default() };
-        let store = Store::over(database, "disk".into(), IDENTITY, config, room, None);
+        let store = Store::over(database, "disk".into(), IDENTITY, config, file, None);
         store.expect("there is room")
     }
 
@@ -529,6 +539,57 @@ mod tests {
         let store = on(&disk, DurabilityPolicy::EveryBlock);
         assert_holds(&store, 0..1);
         assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+    }
+
+    #[test]
+    fn nobody_who_commits_or_reads_waits_for_a_flush() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        // A file that grows is synced by whoever makes it grow, so that it gets large first.
+        for key in 0..60 {
+            write(&store, key).expect("there is room");
+        }
+        let writer = store.write_lock().expect("no write has failed");
+        let emptied = store.write(&writer, |tables| Ok(tables.code.retain(|_, _| false)?));
+        emptied.expect("there is room");
+        drop(writer);
+        store.flush().expect("there is room");
+        store.flush().expect("there is room");
+
+        let syncs = disk.syncs.lock();
+        for key in 0..10 {
+            write(&store, key).expect("the store takes it");
+            assert_holds(&store, 0..key + 1);
+        }
+        // Once more, when what was written meanwhile waits as well.
+        store.begin_flush().expect("this needs no disk");
+        write(&store, 10).expect("the store takes it");
+        assert_holds(&store, 0..11);
+        drop(syncs);
+        store.flush().expect("the disk goes on");
+        assert_holds(&store, 0..11);
+        drop(store);
+        assert_holds(&on(&disk, DurabilityPolicy::EveryBlock), 0..11);
+    }
+
+    #[test]
+    fn what_a_flush_cannot_write_stops_writes_for_good_and_is_still_read() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        write(&store, 0).expect("the store takes it");
+        store.flush().expect("the disk works");
+        disk.is_broken.store(true, SeqCst);
+        store.begin_flush().expect("this needs no disk");
+        // Small enough to need no disk either, and the flusher hears of it.
+        let writer = store.write_lock().expect("no write has failed");
+        store
+            .write(&writer, |tables| Ok(tables.code.insert(&[9; 32], [9].as_slice()).map(drop)?))
+            .expect("no disk");
+        drop(writer);
+        eventually("the flush to fail", || store.check_writable().is_err());
+        disk.is_broken.store(false, SeqCst);
+        let error = write(&store, 1).expect_err("stopped");
+        assert!(matches!(error, StoreError::WritesStopped { .. }), "{error:?}");
+        assert!(store.flush().is_err());
+        assert_holds(&store, 0..1);
     }
 
     #[test]
