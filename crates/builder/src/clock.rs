@@ -16,6 +16,14 @@ pub(crate) struct Clock {
     interval_s: Option<u64>,
 }
 
+/// What a block used up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Used {
+    next: Option<u64>,
+    /// By how much that moved the clock, in seconds.
+    moved_s: i128,
+}
+
 fn system_s() -> i128 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i128::from(since.as_secs()))
 }
@@ -80,10 +88,19 @@ impl Clock {
     }
 
     /// A block with this timestamp was made. One that was set since the block was begun is for the next one.
-    pub(crate) fn used(&mut self, timestamp: u64) {
-        if self.next.take_if(|next| *next <= timestamp).is_some() {
-            self.offset_s = i128::from(timestamp) - (self.system_s)();
-        }
+    pub(crate) fn used(&mut self, timestamp: u64) -> Used {
+        let Some(next) = self.next.take_if(|next| *next <= timestamp) else {
+            return Used::default();
+        };
+        let moved_s = i128::from(timestamp) - (self.system_s)() - self.offset_s;
+        self.offset_s += moved_s;
+        Used { next: Some(next), moved_s }
+    }
+
+    /// That block was not made after all. What was set since stays.
+    pub(crate) fn give_back(&mut self, used: Used) {
+        self.offset_s -= used.moved_s;
+        self.next = self.next.or(used.next);
     }
 
     /// The offset, to come back to with [`Self::restore`].
@@ -169,6 +186,25 @@ mod tests {
         assert_eq!(clock.peek(0), target);
         clock.used(target);
         assert!((target..target + 5).contains(&clock.peek(target - 1)));
+    }
+
+    #[test]
+    fn a_block_that_was_not_made_gives_its_timestamp_back_and_nothing_else() {
+        let mut clock = Clock::default();
+        let now = clock.now();
+        clock.set_next(now + 50_000, 0).unwrap();
+        let used = clock.used(now + 50_000);
+        clock.advance(70, 0).unwrap();
+        clock.give_back(used);
+        assert_eq!(clock.peek(0), now + 50_000);
+        assert!((now + 70..now + 75).contains(&clock.now()));
+        let used = clock.used(now + 50_000);
+        clock.set_next(now + 60_000, 0).unwrap();
+        clock.give_back(used);
+        assert_eq!(clock.peek(0), now + 60_000, "what was set since goes first");
+        let used = clock.used(now + 10);
+        clock.give_back(used);
+        assert_eq!(clock.peek(0), now + 60_000);
     }
 
     #[test]

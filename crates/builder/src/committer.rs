@@ -2,7 +2,7 @@
 
 use crate::{
     MineError,
-    clock::Clock,
+    clock::Used,
     shared::{NextBlock, Shared},
 };
 use alloy_primitives::{TxHash, map::B256Set};
@@ -42,7 +42,7 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) next: NextBlock,
-    pub(crate) clock: Clock,
+    pub(crate) clock: Used,
 }
 
 impl Committer {

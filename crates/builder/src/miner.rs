@@ -156,10 +156,8 @@ impl Miner {
 
     fn wake(&self) {
         if self.automine() && !self.shared.woken.swap(true, Ordering::AcqRel) {
-            // A full queue has other work to do first and looks at the pool afterwards.
-            if self.commands.try_send(Command::Wake).is_err() {
-                self.shared.woken.store(false, Ordering::Release);
-            }
+            // In a full queue there is something else to wake it, and it sees that it was woken.
+            let _ = self.commands.try_send(Command::Wake);
         }
     }
 

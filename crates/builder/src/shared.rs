@@ -206,16 +206,14 @@ impl Shared {
     /// the one after it, and so is what was set while it was being made.
     pub(crate) fn claim(&self, block: &ChainBlock) -> Claimed {
         let next = self.next.lock().take_used_by(block);
-        let mut clock = self.clock.lock();
-        let before = clock.clone();
-        clock.used(block.header.timestamp);
-        Claimed { next, clock: before }
+        let clock = self.clock.lock().used(block.header.timestamp);
+        Claimed { next, clock }
     }
 
     /// The block did not get onto the chain.
     pub(crate) fn give_back(&self, claimed: Claimed) {
         self.next.lock().put_back(claimed.next);
-        *self.clock.lock() = claimed.clock;
+        self.clock.lock().give_back(claimed.clock);
     }
 
     /// Puts a block on the chain, and lets the pool follow.

@@ -52,7 +52,7 @@ impl fmt::Debug for Alteration {
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// There may be something to mine.
+    /// Somebody has said that there may be something to mine.
     Wake,
     IntervalChanged,
     Mine {
@@ -168,6 +168,9 @@ impl Worker {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+            // Before looking into the pool, so that a later arrival wakes again.
+            // Acquire: who found it set has nothing on its way any more.
+            self.mining |= self.shared.woken.swap(false, Ordering::AcqRel);
             self.do_what_is_due();
             if self.mining && !self.gathers() {
                 self.mine_next();
@@ -191,12 +194,7 @@ impl Worker {
             self.settle_or_log();
         }
         match command {
-            Command::Wake => {
-                // Before looking into the pool, so that a later arrival wakes again.
-                // Acquire: who found it set has nothing on its way any more.
-                self.shared.woken.swap(false, Ordering::AcqRel);
-                self.mining = true;
-            }
+            Command::Wake | Command::Stop => {}
             Command::IntervalChanged => self.schedule_interval(),
             Command::Mine { count, interval_s, timestamp, reply } => {
                 // Nobody waiting for the answer any more is fine, here and below.
@@ -213,7 +211,6 @@ impl Worker {
             Command::Snapshots { reply } => drop(reply.send(self.list_snapshots())),
             Command::Snapshot { reply } => drop(reply.send(self.snapshot())),
             Command::Revert { id, reply } => drop(reply.send(self.revert(id))),
-            Command::Stop => {}
         }
     }
 

@@ -11,7 +11,14 @@ use heddle_chainspec::ChainSpec;
 use heddle_evm::{AccountState, BlockState, RecoveredTransaction};
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    thread,
     time::{Duration, Instant},
 };
 use support::{chain_of, config, sign, signer, template, wait_until};
@@ -89,6 +96,34 @@ fn a_batch_that_was_announced_and_does_not_come_holds_up_nothing_for_long() {
     miner.submit(transfer(&signer(0), 0, 1), Origin::External).expect("is accepted");
     wait_until("it was not mined", || received(&miner) == U256::from(1));
     drop(batch);
+}
+
+#[test]
+fn a_transaction_that_comes_when_the_thread_has_too_much_to_do_is_mined_without_another() {
+    let miner = miner(true, None);
+    let signer = signer(0);
+    for nonce in 0..5 {
+        let is_over = AtomicBool::new(false);
+        let refused = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let context = &mut Context::from_waker(Waker::noop());
+                    while !is_over.load(Ordering::Relaxed) {
+                        // Asked is enough; nobody waits for the answer.
+                        let asked = pin!(miner.snapshots()).poll(context);
+                        if matches!(asked, Poll::Ready(Err(MineError::Stopped))) {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+            wait_until("there is room in the queue", || refused.load(Ordering::Relaxed) > 100);
+            miner.submit(transfer(&signer, nonce, 1), Origin::External).expect("is accepted");
+            is_over.store(true, Ordering::Relaxed);
+        });
+        wait_until("it was not mined", || received(&miner) == U256::from(nonce + 1));
+    }
 }
 
 #[test]
