@@ -183,7 +183,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// A workload, or several after one another [default: all].
+    /// A workload, or several after one another [default: each of them].
     ///
     /// Independent: transfers; erc20 (one token); uniswap (V3, a pool for each); uniswap-v2 (500
     /// pools).

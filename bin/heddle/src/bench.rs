@@ -191,7 +191,7 @@ fn print_head(args: &Bench, cold_read: Option<ColdRead>) {
         println!("first reads wait for {:.1} µs on average", read.measured().as_secs_f64() * 1e6);
     }
     print!(
-        "{:<13} {:>7} {:>6} {:>7} {:>9} {:>13} {:>11} {:>8} {:>9} {:>9} {:>9} {:>8}",
+        "{:<13} {:>7} {:>6} {:>7} {:>9} {:>13} {:>11} {:>8} {:>9} {:>12} {:>9} {:>9} {:>8}",
         "workload",
         "txs",
         "Mgas",
@@ -201,6 +201,7 @@ fn print_head(args: &Bench, cold_read: Option<ColdRead>) {
         "parallel ms",
         "speed-up",
         "over bare",
+        "untracked ms",
         "conflicts",
         "again",
         "Mgas/s"
@@ -213,7 +214,7 @@ fn print_head(args: &Bench, cold_read: Option<ColdRead>) {
 
 fn print_row(Row { measured, memory, scale }: &Row) {
     print!(
-        "{:<13} {:>7} {:>6.0} {:>7} {:>9.1} {:>13.1} {:>11.1} {:>7.2}x {:>8.2}x {:>9} {:>9} {:>8.0}",
+        "{:<13} {:>7} {:>6.0} {:>7} {:>9.1} {:>13.1} {:>11.1} {:>7.2}x {:>8.2}x {:>12} {:>9} {:>9} {:>8.0}",
         measured.workload,
         measured.txs,
         measured.gas as f64 / 1e6,
@@ -223,6 +224,7 @@ fn print_row(Row { measured, memory, scale }: &Row) {
         measured.parallel_ms,
         measured.speedup,
         measured.speedup_over_bare,
+        measured.untracked_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}")),
         measured.conflicts,
         measured.reexecutions,
         measured.gas_per_second / 1e6

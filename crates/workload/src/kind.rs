@@ -47,6 +47,11 @@ impl WorkloadKind {
         Self::MixedDefi,
     ];
 
+    /// Whether no transaction of a block depends on another.
+    pub const fn is_independent(self) -> bool {
+        matches!(self, Self::Transfers | Self::Erc20 | Self::Uniswap)
+    }
+
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
         match self {

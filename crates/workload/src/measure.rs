@@ -9,16 +9,23 @@
 //!   because it produces the same things.
 //! - *parallel*: the executor that is measured.
 //!
+//! Where no transaction depends on another, a fourth shows what the machine's cores have to give: *untracked*, as many
+//! threads as there are workers, each of which runs its own part of the block with the reference executor, as if there were no
+//! others. Nobody takes down what was read, nothing is put in order, and no result of the whole block comes of it.
+//!
 //! The clock of each includes freeing what it used on the way (the `CacheDB` of the bare loop,
 //! maps of cached state, versions); what a side gives back is freed after its clock has stopped.
 
 use crate::{ColdRead, ColdState, Workload, WorkloadError};
 use alloy_evm::ToTxEnv;
-use heddle_evm::{BlockOutput, ExecutionError, ParentState, execute_block};
+use heddle_evm::{BlockInput, BlockOutput, ExecutionError, ParentState, execute_block};
 use heddle_parallel::{ExecutedBlock, ParallelExecutor};
 use revm::{Context, DatabaseCommit, ExecuteEvm, MainBuilder, MainContext, database::CacheDB};
 use serde::Serialize;
-use std::time::Instant;
+use std::{
+    thread::{self, ScopedJoinHandle},
+    time::Instant,
+};
 
 /// What was measured; times are medians in milliseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -39,6 +46,10 @@ pub struct Measurement {
     pub sequential_ms: f64,
     /// The parallel executor.
     pub parallel_ms: f64,
+    /// As many threads as workers, each with a part of the block of its own. Only of several workers, and where no
+    /// transaction depends on another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untracked_ms: Option<f64>,
     /// `sequential_ms / parallel_ms`.
     pub speedup: f64,
     /// `bare_ms / parallel_ms`.
@@ -92,10 +103,11 @@ impl Side {
     }
 }
 
-/// Times of all three sides.
+/// Times of all sides.
 #[derive(Debug, Default)]
 struct Times {
     bare: Vec<f64>,
+    untracked: Vec<f64>,
     sequential: Vec<f64>,
     parallel: Vec<f64>,
 }
@@ -128,6 +140,7 @@ pub fn measure(
         bare_ms,
         sequential_ms,
         parallel_ms,
+        untracked_ms: (!times.untracked.is_empty()).then(|| median(&mut times.untracked)),
         speedup: sequential_ms / parallel_ms,
         speedup_over_bare: bare_ms / parallel_ms,
         conflicts: profile.conflicts.len(),
@@ -139,7 +152,7 @@ pub fn measure(
     })
 }
 
-/// All three once.
+/// All sides once.
 fn round(
     workload: &Workload,
     executor: &ParallelExecutor,
@@ -168,6 +181,10 @@ fn round_on<P: ParentState>(
     timed(&mut times.bare, || run_bare(workload, &state))?;
     let state = parent();
     let expected = timed(&mut times.sequential, || execute_block(spec, &state, &input))?;
+    if executor.workers() > 1 && workload.kind.is_independent() {
+        let state = parent();
+        drop(timed(&mut times.untracked, || run_untracked(workload, &state, executor.workers()))?);
+    }
     let state = parent();
     let executed = timed(&mut times.parallel, || executor.execute(spec, &state, &input))?;
     *identical &= executed.output == expected;
@@ -192,6 +209,28 @@ fn median(times: &mut [f64]) -> f64 {
     times.sort_unstable_by(f64::total_cmp);
     let middle = times.len() / 2;
     if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2.0 }
+}
+
+/// Each part of the block on a thread of its own; what each gives.
+fn run_untracked<P: ParentState>(
+    workload: &Workload,
+    state: &P,
+    threads: usize,
+) -> Result<Vec<BlockOutput>, ExecutionError> {
+    let part_len = workload.transactions.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let run = |transactions| {
+            let input = BlockInput { transactions, ..workload.input() };
+            execute_block(&workload.spec, state, &input)
+        };
+        let parts = workload.transactions.chunks(part_len);
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+        let join = |part: ScopedJoinHandle<'_, _>| match part.join() {
+            Ok(output) => output,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        parts.into_iter().map(join).collect()
+    })
 }
 
 fn run_bare<P: ParentState>(workload: &Workload, state: &P) -> Result<(), ExecutionError> {
