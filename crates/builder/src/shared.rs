@@ -211,7 +211,7 @@ impl Shared {
     }
 
     /// The block did not get onto the chain.
-    pub(crate) fn give_back(&self, claimed: Claimed) {
+    pub(crate) fn give_back(&self, claimed: &Claimed) {
         self.next.lock().put_back(claimed.next);
         self.clock.lock().give_back(claimed.clock);
     }

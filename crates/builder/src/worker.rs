@@ -319,7 +319,7 @@ impl Worker {
     fn settle(&mut self) -> Result<(), MineError> {
         let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
         let outcome = self.committer.finish();
-        outcome.map(drop).inspect_err(|_| self.shared.give_back(in_flight.claimed))
+        outcome.map(drop).inspect_err(|_| self.shared.give_back(&in_flight.claimed))
     }
 
     fn settle_or_log(&mut self) {
@@ -366,7 +366,7 @@ impl Worker {
     /// Puts a block on the head and waits until it is there.
     fn commit(&self, produced: ProducedBlock) -> Result<Arc<ChainBlock>, MineError> {
         let claimed = self.shared.claim(&produced.block);
-        self.shared.commit(produced).inspect_err(|_| self.shared.give_back(claimed))
+        self.shared.commit(produced).inspect_err(|_| self.shared.give_back(&claimed))
     }
 
     fn import(&self, block: Block) -> Result<Imported, MineError> {
