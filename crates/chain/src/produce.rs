@@ -221,7 +221,8 @@ impl Chain {
         // Neither of the two needs the other.
         let trie_after =
             |nodes| timed(|| self.trie_after(parent_block, nodes, &output.changes, keeps_trie));
-        let (trie, (body, time)) = rayon::join(
+        let (trie, (body, time)) = both(
+            transactions.len(),
             || nodes.as_ref().map(trie_after),
             || timed(|| body_roots(&transactions, &output.receipts)),
         );
@@ -320,6 +321,19 @@ impl Chain {
     }
 }
 
+/// Transactions of a block from which on it pays to wake another thread for half of what is to be hashed. A woken thread looks
+/// for more for a while, which takes from whoever else has to do with a small block.
+const TOGETHER_MIN: usize = 64;
+
+/// Does both, at the same time for a block of enough transactions.
+fn both<A: Send, B: Send>(
+    transactions: usize,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if transactions < TOGETHER_MIN { (one(), other()) } else { rayon::join(one, other) }
+}
+
 /// What the header says about transactions and receipts.
 struct BodyRoots {
     transactions: B256,
@@ -328,7 +342,8 @@ struct BodyRoots {
 }
 
 fn body_roots(transactions: &[RecoveredTransaction], receipts: &[Receipt]) -> BodyRoots {
-    let (transactions, receipts_root) = rayon::join(
+    let (transactions, receipts_root) = both(
+        transactions.len(),
         || calculate_transaction_root(transactions),
         || calculate_receipt_root(receipts),
     );

@@ -118,8 +118,17 @@ struct Held {
 
 #[derive(Debug, Default)]
 struct Writing {
-    /// After a write or sync failed nobody knows what is on the disk, and nothing more is written.
-    failed: Option<ErrorKind>,
+    /// Why: after a write or sync failed nobody knows what is on the disk, and nothing more is written. A sync that
+    /// succeeds where one has failed says nothing about what the system has given up since.
+    failed: Option<String>,
+}
+
+/// How far what was held is in the file.
+#[derive(Debug)]
+enum Written {
+    All,
+    /// There was no room for the rest.
+    UpTo(Error),
 }
 
 /// Whether the disk, the quota or the process's limit on files is what is missing.
@@ -172,25 +181,21 @@ impl PatientFile {
     /// # Errors
     /// When the disk fails; or when there is no room and nobody is to wait for it any more.
     pub(crate) fn write_out(&self) -> Result<(), Error> {
-        loop {
-            match self.0.write_what_is_held() {
-                Err(error) if is_want_of_room(&error) => {
-                    if !self.0.room.wait() {
-                        return Err(error);
-                    }
-                }
-                done => return done,
+        while let Written::UpTo(error) = self.0.write_what_is_held()? {
+            if !self.0.room.wait() {
+                return Err(error);
             }
         }
+        Ok(())
     }
 }
 
 impl Shared {
     /// As far as there is room.
-    fn write_what_is_held(&self) -> Result<(), Error> {
+    fn write_what_is_held(&self) -> Result<Written, Error> {
         let mut writing = self.writing.lock();
-        if let Some(kind) = writing.failed {
-            return Err(Error::new(kind, "the database file could not be written before"));
+        if let Some(reason) = &writing.failed {
+            return Err(Error::other(format!("the file could not be written before: {reason}")));
         }
         loop {
             let step = {
@@ -198,24 +203,29 @@ impl Shared {
                 let Some(step) = unwritten.steps.first() else {
                     self.is_holding.store(unwritten.is_deferring, Ordering::Release);
                     self.room.set_full(false);
-                    return Ok(());
+                    return Ok(Written::All);
                 };
                 step.clone()
             };
             let done = match &step {
                 Step::Write { offset, data } => self.file.write(*offset, data),
                 Step::SetLength(length) => self.file.set_len(*length),
-                Step::Sync => self.file.sync_data(),
+                // Whatever the reason is, even want of room: what was written before may be lost.
+                Step::Sync => self.file.sync_data().map_err(Error::other),
             };
-            if let Err(error) = done {
-                if is_want_of_room(&error) {
+            match done {
+                Ok(()) => self.unwritten.lock().steps.pop(),
+                Err(error) if is_want_of_room(&error) => {
                     self.room.set_full(true);
-                } else {
-                    writing.failed = Some(error.kind());
+                    return Ok(Written::UpTo(error));
                 }
-                return Err(error);
+                Err(error) => {
+                    // More room would not help.
+                    self.room.set_full(false);
+                    writing.failed = Some(error.to_string());
+                    return Err(error);
+                }
             }
-            self.unwritten.lock().steps.pop();
         }
     }
 
@@ -231,12 +241,13 @@ impl Shared {
     }
 
     fn hold_write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
-        let is_more_than = |bytes_max| self.unwritten.lock().steps.bytes() + data.len() > bytes_max;
+        let is_more_than = |bytes_max| {
+            let held = self.unwritten.lock().steps.bytes();
+            // One write of any size must be possible.
+            held > 0 && held + data.len() > bytes_max
+        };
         if is_more_than(DEFERRED_BYTES_MAX.min(self.held_bytes_max)) && self.room.check().is_ok() {
-            match self.write_what_is_held() {
-                Err(error) if !is_want_of_room(&error) => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+            self.write_what_is_held()?;
         }
         if is_more_than(self.held_bytes_max) {
             return Err(ErrorKind::StorageFull.into());

@@ -44,7 +44,8 @@ impl Flusher {
         let (for_thread, its_disk) = (Arc::clone(&shared), disk.clone());
         let thread = std::thread::Builder::new().name("heddle-flush".into()).spawn(move || {
             run(&for_thread, window, || {
-                flush(&database, &writer, &its_disk).map_err(|error| error.at(&file))
+                let flush = || flush(&database, &writer, &its_disk);
+                unless_damaged(flush).map_err(|error| error.at(&file))
             });
         })?;
         Ok(Self { shared, disk, thread: Some(thread) })

@@ -98,6 +98,7 @@ fn lock_directory(path: &Path) -> Result<File, StoreError> {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             std::fs::create_dir_all(path).map_err(failed)?;
+            sync_parent(path).map_err(failed)?;
         }
         Err(error) => return Err(failed(error)),
     }
@@ -116,6 +117,17 @@ fn lock_directory(path: &Path) -> Result<File, StoreError> {
             Ok(lock)
         }
         Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// So that a new directory is still there after a crash.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match File::open(parent.unwrap_or(Path::new("."))) {
+        Ok(parent) => parent.sync_all(),
+        // One may create entries in a directory that one may not read.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -275,15 +275,12 @@ impl Store {
     /// [`StoreError::DiskFull`] or [`StoreError::WritesStopped`].
     pub fn check_writable(&self) -> Result<(), StoreError> {
         let StoreInner { disk, flusher, .. } = &*self.inner;
-        if let Err(full) = disk.room().check() {
-            // Whatever waits for room has a flush that waits with it; but a write that was given up has not.
-            flusher.commit_is_pending();
-            return Err(full);
+        // First: then more room does not help.
+        if let Some(reason) = flusher.failure() {
+            return Err(StoreError::WritesStopped { reason });
         }
-        match flusher.failure() {
-            None => Ok(()),
-            Some(reason) => Err(StoreError::WritesStopped { reason }),
-        }
+        // Whatever waits for room has a flush that waits with it; but a write that was given up has not.
+        disk.room().check().inspect_err(|_| flusher.commit_is_pending())
     }
 
     /// From now on nobody waits for room on a full disk: what is not on disk then is lost, and reported as such.
@@ -389,8 +386,8 @@ mod tests {
         inner: InMemoryBackend,
         bytes_left: AtomicU64,
         is_broken: AtomicBool,
-        /// Locked by a test to let syncs wait.
-        syncs: Mutex<()>,
+        /// How syncs fail. Locked by a test to let them wait.
+        syncs: Mutex<Option<ErrorKind>>,
     }
 
     impl Default for SmallDisk {
@@ -415,8 +412,10 @@ mod tests {
             self.0.inner.set_len(len)
         }
         fn sync_data(&self) -> Result<(), Error> {
-            let _allowed = self.0.syncs.lock();
-            self.0.inner.sync_data()
+            match *self.0.syncs.lock() {
+                None => self.0.inner.sync_data(),
+                Some(kind) => Err(kind.into()),
+            }
         }
         fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
             if self.0.is_broken.load(SeqCst) {
@@ -571,25 +570,72 @@ mod tests {
         assert_holds(&on(&disk, DurabilityPolicy::EveryBlock), 0..11);
     }
 
+    /// Something that finds place in memory.
+    fn write_little(store: &Store, key: u8) -> Result<(), StoreError> {
+        let writer = store.write_lock()?;
+        store.write(&writer, |tables| {
+            tables.code.insert(&[key; 32], [key].as_slice())?;
+            Ok(())
+        })
+    }
+
+    fn has(store: &Store, key: u8) -> bool {
+        store.snapshot().tables.code.get(&[key; 32]).expect("readable").is_some()
+    }
+
+    fn assert_writes_stop(store: &Store) {
+        let stopped = |error| matches!(error, StoreError::WritesStopped { .. });
+        eventually("the flush to fail", || store.check_writable().is_err_and(stopped));
+    }
+
     #[test]
     fn what_a_flush_cannot_write_stops_writes_for_good_and_is_still_read() {
         let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-        write(&store, 0).expect("the store takes it");
+        write(&store, 0).expect("there is room");
         store.flush().expect("the disk works");
         disk.is_broken.store(true, SeqCst);
-        store.begin_flush().expect("this needs no disk");
-        // Small enough to need no disk either, and the flusher hears of it.
-        let writer = store.write_lock().expect("no write has failed");
-        store
-            .write(&writer, |tables| Ok(tables.code.insert(&[9; 32], [9].as_slice()).map(drop)?))
-            .expect("no disk");
-        drop(writer);
-        eventually("the flush to fail", || store.check_writable().is_err());
+        write_little(&store, 1).expect("this goes to memory only");
+        assert_writes_stop(&store);
         disk.is_broken.store(false, SeqCst);
-        let error = write(&store, 1).expect_err("stopped");
-        assert!(matches!(error, StoreError::WritesStopped { .. }), "{error:?}");
-        assert!(store.flush().is_err());
+        assert!(matches!(write(&store, 2), Err(StoreError::WritesStopped { .. })));
+        assert!(store.flush().is_err(), "what is not on disk must not be called durable");
         assert_holds(&store, 0..1);
+        assert!(has(&store, 1));
+        drop(store);
+        let store = on(&disk, DurabilityPolicy::EveryBlock);
+        assert_holds(&store, 0..1);
+        assert!(!has(&store, 1));
+    }
+
+    #[test]
+    fn after_a_sync_has_failed_nothing_is_called_durable_whatever_the_reason() {
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::Other] {
+            let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+            write(&store, 0).expect("there is room");
+            store.flush().expect("the disk works");
+            *disk.syncs.lock() = Some(kind);
+            write_little(&store, 1).expect("this goes to memory only");
+            assert_writes_stop(&store);
+            *disk.syncs.lock() = None;
+            assert!(store.flush().is_err());
+            drop(store);
+            let store = on(&disk, DurabilityPolicy::EveryBlock);
+            assert_holds(&store, 0..1);
+            assert!(!has(&store, 1), "its header came before the sync of what it names");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_that_then_fails_is_not_called_full_any_more() {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        write(&store, 0).expect("there is room");
+        store.flush().expect("there is room");
+        disk.bytes_left.store(1_000, SeqCst);
+        write_little(&store, 1).expect("this goes to memory only");
+        let full = |error| matches!(error, StoreError::DiskFull { .. });
+        eventually("the disk to be full", || store.check_writable().is_err_and(full));
+        disk.is_broken.store(true, SeqCst);
+        assert_writes_stop(&store);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use alloy_consensus::{
 use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, Signature, U256, keccak256};
 use heddle_store::{
-    BlockBatch, BlockId, ChainIdentity, Store, StoredBlock, Transaction, TransactionLocation,
+    BlockBatch, BlockId, ChainIdentity, Store, StoreError, StoredBlock, Transaction,
+    TransactionLocation,
 };
 use heddle_trie::{
-    AccountChange, AccountState, Nibbles, NoNodes, SlotChange, StateChanges, TrieUpdates,
-    prove_account, state_root,
+    AccountChange, AccountState, Nibbles, NoNodes, SlotChange, StateChanges, TrieError,
+    TrieUpdates, prove_account, state_root,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -111,10 +112,20 @@ impl Chain {
 
     /// Adds a block that does `steps`, over the nodes in `store`.
     pub(crate) fn extend(&mut self, store: &Store, steps: &Steps, salt: u64) -> &Block {
+        self.try_extend(store, steps, salt).expect("genesis is stored and nodes are intact")
+    }
+
+    /// As [`Self::extend`], where the store may not be readable.
+    pub(crate) fn try_extend(
+        &mut self,
+        store: &Store,
+        steps: &Steps,
+        salt: u64,
+    ) -> Result<&Block, TrieError<StoreError>> {
         let changes = changes(self.states.last().expect("a state for every block"), steps);
         let view = store.latest().expect("genesis is stored");
-        let (root, trie) = state_root(&view, &changes).expect("nodes are intact");
-        self.push(root, trie, changes, salt)
+        let (root, trie) = state_root(&view, &changes)?;
+        Ok(self.push(root, trie, changes, salt))
     }
 
     pub(crate) fn push(
