@@ -100,18 +100,18 @@ struct Shared {
     room: Arc<Room>,
     /// How many bytes may be held for want of room: as many as redb's cache has, of which at most half is unwritten.
     held_bytes_max: usize,
-    /// Whether there is something to look for in `unwritten`. Set under its lock; read without it by who reads or writes
+    /// Whether there is something to look for in `held`. Set under its lock; read without it by who reads or writes
     /// the file, after what it must see, which redb's own locks order before it.
     is_holding: AtomicBool,
     /// Locked for one read or write.
-    unwritten: Mutex<Held>,
-    /// Held by who puts steps into the file, while it does. Taken before `unwritten`.
+    held: Mutex<Held>,
+    /// Locked by who puts steps into the file, while it does. Taken before `held`.
     writing: Mutex<Writing>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    steps: Unwritten,
+    unwritten: Unwritten,
     /// Whatever is done now is to wait, syncs too.
     is_deferring: bool,
 }
@@ -146,7 +146,7 @@ pub(crate) struct Deferral<'a>(&'a Shared);
 impl Drop for Deferral<'_> {
     fn drop(&mut self) {
         // It still waits, until somebody writes it.
-        self.0.unwritten.lock().is_deferring = false;
+        self.0.held.lock().is_deferring = false;
     }
 }
 
@@ -157,7 +157,7 @@ impl PatientFile {
             room,
             held_bytes_max: cache_bytes,
             is_holding: AtomicBool::new(false),
-            unwritten: Mutex::default(),
+            held: Mutex::default(),
             writing: Mutex::default(),
         }))
     }
@@ -170,8 +170,8 @@ impl PatientFile {
     /// kept in mind. None of it is durable before [`Self::write_out`] has returned. Only one thread may defer at a time,
     /// and nobody else may need a sync meanwhile; the store's write lock sees to both.
     pub(crate) fn defer(&self) -> Deferral<'_> {
-        let mut unwritten = self.0.unwritten.lock();
-        unwritten.is_deferring = true;
+        let mut held = self.0.held.lock();
+        held.is_deferring = true;
         self.0.is_holding.store(true, Ordering::Release);
         Deferral(&self.0)
     }
@@ -199,9 +199,9 @@ impl Shared {
         }
         loop {
             let step = {
-                let unwritten = self.unwritten.lock();
-                let Some(step) = unwritten.steps.first() else {
-                    self.is_holding.store(unwritten.is_deferring, Ordering::Release);
+                let held = self.held.lock();
+                let Some(step) = held.unwritten.first() else {
+                    self.is_holding.store(held.is_deferring, Ordering::Release);
                     self.room.set_full(false);
                     return Ok(Written::All);
                 };
@@ -214,14 +214,12 @@ impl Shared {
                 Step::Sync => self.file.sync_data().map_err(Error::other),
             };
             match done {
-                Ok(()) => self.unwritten.lock().steps.pop(),
+                Ok(()) => self.held.lock().unwritten.pop(),
                 Err(error) if is_want_of_room(&error) => {
                     self.room.set_full(true);
                     return Ok(Written::UpTo(error));
                 }
                 Err(error) => {
-                    // More room would not help.
-                    self.room.set_full(false);
                     writing.failed = Some(error.to_string());
                     return Err(error);
                 }
@@ -235,16 +233,16 @@ impl Shared {
 
     /// Adds a step to what is held.
     fn hold(&self, add: impl FnOnce(&mut Unwritten)) {
-        let mut unwritten = self.unwritten.lock();
-        add(&mut unwritten.steps);
+        let mut held = self.held.lock();
+        add(&mut held.unwritten);
         self.is_holding.store(true, Ordering::Release);
     }
 
     fn hold_write(&self, offset: u64, data: &[u8]) -> Result<(), Error> {
         let is_more_than = |bytes_max| {
-            let held = self.unwritten.lock().steps.bytes();
+            let held_bytes = self.held.lock().unwritten.bytes();
             // One write of any size must be possible.
-            held > 0 && held + data.len() > bytes_max
+            held_bytes > 0 && held_bytes + data.len() > bytes_max
         };
         if is_more_than(DEFERRED_BYTES_MAX.min(self.held_bytes_max)) && self.room.check().is_ok() {
             self.write_what_is_held()?;
@@ -252,7 +250,7 @@ impl Shared {
         if is_more_than(self.held_bytes_max) {
             return Err(ErrorKind::StorageFull.into());
         }
-        self.hold(|steps| steps.push_write(offset, data));
+        self.hold(|unwritten| unwritten.push_write(offset, data));
         Ok(())
     }
 
@@ -266,7 +264,7 @@ impl Shared {
 
 impl StorageBackend for PatientFile {
     fn len(&self) -> Result<u64, Error> {
-        let held = if self.0.is_holding() { self.0.unwritten.lock().steps.length() } else { None };
+        let held = if self.0.is_holding() { self.0.held.lock().unwritten.length() } else { None };
         held.map_or_else(|| self.0.file.len(), Ok)
     }
 
@@ -275,17 +273,17 @@ impl StorageBackend for PatientFile {
         if !shared.is_holding() {
             return shared.file.read(offset, out);
         }
-        let unwritten = shared.unwritten.lock();
-        let length = unwritten.steps.length().map_or_else(|| shared.file.len(), Ok)?;
+        let held = shared.held.lock();
+        let length = held.unwritten.length().map_or_else(|| shared.file.len(), Ok)?;
         if length < offset + out.len() as u64 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        if unwritten.steps.leaves(offset, out.len()) {
+        if held.unwritten.leaves(offset, out.len()) {
             // Others may read at the same time. Nobody writes what somebody reads, redb sees to that.
-            drop(unwritten);
+            drop(held);
             return shared.file.read(offset, out);
         }
-        unwritten.steps.read(offset, out, |out| shared.read_file(offset, out))
+        held.unwritten.read(offset, out, |out| shared.read_file(offset, out))
     }
 
     fn set_len(&self, length: u64) -> Result<(), Error> {
@@ -295,7 +293,7 @@ impl StorageBackend for PatientFile {
                 done => return done,
             }
         }
-        self.0.hold(|steps| steps.push_length(length));
+        self.0.hold(|unwritten| unwritten.push_length(length));
         Ok(())
     }
 
@@ -311,12 +309,12 @@ impl StorageBackend for PatientFile {
 
     fn sync_data(&self) -> Result<(), Error> {
         if self.0.is_holding() {
-            let mut unwritten = self.0.unwritten.lock();
-            if unwritten.is_deferring {
-                unwritten.steps.push_sync();
+            let mut held = self.0.held.lock();
+            if held.is_deferring {
+                held.unwritten.push_sync();
                 return Ok(());
             }
-            drop(unwritten);
+            drop(held);
             self.write_out()?;
         }
         self.0.file.sync_data()
