@@ -43,13 +43,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn of(file: &Path) -> Arc<Self> {
-        Arc::new(Self {
+    fn of(file: &Path) -> Self {
+        Self {
             file: file.to_owned(),
             is_full: AtomicBool::new(false),
             is_closing: Mutex::new(false),
             closing: Condvar::new(),
-        })
+        }
     }
 
     /// An error while the disk is full.
@@ -97,7 +97,7 @@ pub(crate) struct PatientFile(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     file: Box<dyn StorageBackend>,
-    room: Arc<Room>,
+    room: Room,
     /// How many bytes may be held for want of room: as many as redb's cache has, of which at most half is unwritten.
     held_bytes_max: usize,
     /// Whether there is something to look for in `held`. Set under its lock; read without it by who reads or writes
@@ -151,10 +151,11 @@ impl Drop for Deferral<'_> {
 }
 
 impl PatientFile {
-    pub(crate) fn new(file: impl StorageBackend, room: Arc<Room>, cache_bytes: usize) -> Self {
+    /// `path` is for errors.
+    pub(crate) fn new(file: impl StorageBackend, path: &Path, cache_bytes: usize) -> Self {
         Self(Arc::new(Shared {
             file: Box::new(file),
-            room,
+            room: Room::of(path),
             held_bytes_max: cache_bytes,
             is_holding: AtomicBool::new(false),
             held: Mutex::default(),
@@ -162,7 +163,7 @@ impl PatientFile {
         }))
     }
 
-    pub(crate) fn room(&self) -> &Arc<Room> {
+    pub(crate) fn room(&self) -> &Room {
         &self.0.room
     }
 

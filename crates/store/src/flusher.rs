@@ -153,10 +153,8 @@ pub(crate) fn commit_behind(
 /// Quick repair (redb saves its allocator state with the commit) makes reopening after a crash
 /// independent of the size of the file; it costs a second fsync, which is in the background here.
 pub(crate) fn make_durable(database: &Database) -> Result<(), StoreError> {
-    unless_damaged(|| {
-        let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
-        transaction.set_quick_repair(true);
-        Ok(transaction.commit()?)
-    })
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_quick_repair(true);
+    Ok(transaction.commit()?)
 }

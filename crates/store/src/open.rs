@@ -1,6 +1,6 @@
 //! Opening a data directory: whose is it, can it be read, is anyone else in it.
 
-use crate::disk::{PatientFile, Room};
+use crate::disk::PatientFile;
 use crate::schema::{META, SCHEMA_OLDEST, SCHEMA_VERSION, WriteTables, meta};
 use crate::{ChainIdentity, DurabilityPolicy, Store, StoreConfig, StoreError};
 use alloy_primitives::B256;
@@ -78,7 +78,7 @@ impl Store {
         let durability = DurabilityPolicy::Window(IN_MEMORY_WINDOW);
         let config = StoreConfig { durability, ..config };
         let file = PathBuf::from("<in memory>");
-        let disk = PatientFile::new(InMemoryBackend::new(), Room::of(&file), config.cache_bytes);
+        let disk = PatientFile::new(InMemoryBackend::new(), &file, config.cache_bytes);
         let database = Builder::new()
             .set_cache_size(config.cache_bytes)
             .create_with_backend(disk.clone())
@@ -183,7 +183,7 @@ fn open_disk(path: &Path, file: &Path, config: StoreConfig) -> Result<PatientFil
         return Err(StoreError::DamagedFile { path: file.to_owned(), detail });
     }
     let backend = FileBackend::new(opened).map_err(|error| database_error(path, file, error))?;
-    Ok(PatientFile::new(backend, Room::of(file), config.cache_bytes))
+    Ok(PatientFile::new(backend, file, config.cache_bytes))
 }
 
 /// Opens the database. redb trusts a file that was closed cleanly and may panic on one that was changed

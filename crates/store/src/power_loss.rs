@@ -3,7 +3,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use crate::disk::{PatientFile, Room};
+use crate::disk::PatientFile;
 use crate::open::write_identity;
 use crate::{DurabilityPolicy, Store, StoreConfig, StoreError};
 use parking_lot::Mutex;
@@ -147,9 +147,8 @@ impl StorageBackend for Handle {
 }
 
 fn open(disk: &Handle, chain: &Chain, durability: DurabilityPolicy) -> Result<Store, StoreError> {
-    let room = Room::of(Path::new("disk"));
     let is_new = disk.0.lock().shown.is_empty();
-    let file = PatientFile::new(disk.clone(), room, crate::CACHE_BYTES);
+    let file = PatientFile::new(disk.clone(), Path::new("disk"), crate::CACHE_BYTES);
     let database = Builder::new()
         .set_cache_size(CACHE_BYTES)
         .create_with_backend(file.clone())

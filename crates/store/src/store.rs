@@ -3,7 +3,7 @@ use crate::closing::ClosingDatabase;
 use crate::commit::addresses_in;
 use crate::disk::PatientFile;
 use crate::error::unless_damaged;
-use crate::flusher::Flusher;
+use crate::flusher::{Flusher, make_durable};
 use crate::pending::{PENDING_ENTRIES_MAX, Pending, settle, settled_block};
 use crate::schema::{ReadTables, WriteTables, meta};
 use crate::{
@@ -234,7 +234,7 @@ impl Store {
     /// When the disk is full, or refuses otherwise; the store then takes no more writes.
     pub fn flush(&self) -> Result<(), StoreError> {
         let _writer = self.write_lock()?;
-        crate::flusher::make_durable(&self.inner.database).map_err(|error| {
+        unless_damaged(|| make_durable(&self.inner.database)).map_err(|error| {
             let error = error.at(&self.inner.file);
             self.inner.flusher.stop_writes(&error);
             error
@@ -373,7 +373,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Room;
     use crate::open::write_identity;
     use alloy_primitives::B256;
     use redb::{Builder, StorageBackend, backends::InMemoryBackend};
@@ -437,8 +436,7 @@ mod tests {
     }
 
     fn on(disk: &Arc<SmallDisk>, durability: DurabilityPolicy) -> Store {
-        let room = Room::of(Path::new("disk"));
-        let file = PatientFile::new(Handle(disk.clone()), room, CACHE_BYTES);
+        let file = PatientFile::new(Handle(disk.clone()), Path::new("disk"), CACHE_BYTES);
         // So small that pages are read from the disk again.
         let mut builder = Builder::new();
         let database = builder.set_cache_size(256 << 10).create_with_backend(file.clone());
@@ -453,11 +451,27 @@ mod tests {
 
     /// Writes 100 kB under `key`.
     fn write(store: &Store, key: u8) -> Result<(), StoreError> {
+        write_bytes(store, key, 100_000)
+    }
+
+    fn write_bytes(store: &Store, key: u8, length: usize) -> Result<(), StoreError> {
         let writer = store.write_lock()?;
         store.write(&writer, |tables| {
-            tables.code.insert(&[key; 32], vec![key; 100_000].as_slice())?;
+            tables.code.insert(&[key; 32], vec![key; length].as_slice())?;
             Ok(())
         })
+    }
+
+    /// A store that has written one key to its disk, and is quick to flush.
+    fn with_one_on_disk() -> (Store, Arc<SmallDisk>) {
+        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
+        write(&store, 0).expect("there is room");
+        store.flush().expect("there is room");
+        (store, disk)
+    }
+
+    fn has(store: &Store, key: u8) -> bool {
+        store.snapshot().tables.code.get(&[key; 32]).expect("readable").is_some()
     }
 
     fn assert_holds(store: &Store, keys: std::ops::Range<u8>) {
@@ -517,7 +531,7 @@ mod tests {
             let writer = scope.spawn(|| write(&store, 1));
             eventually("the disk to be full", || store.check_writable().is_err());
             assert!(write(&store, 2).is_err(), "nobody waits behind the one that waits");
-            assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+            assert!(!has(&store, 1));
             assert_holds(&store, 0..1);
             disk.bytes_left.store(u64::MAX, SeqCst);
             writer.join().expect("no panic").expect("there is room again");
@@ -527,9 +541,7 @@ mod tests {
 
     #[test]
     fn closing_on_a_full_disk_ends_and_keeps_what_was_durable() {
-        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-        write(&store, 0).expect("there is room");
-        store.flush().expect("there is room");
+        let (store, disk) = with_one_on_disk();
         disk.bytes_left.store(50_000, SeqCst);
         write(&store, 1).expect("this goes to memory only");
         eventually("the disk to be full", || store.check_writable().is_err());
@@ -537,7 +549,7 @@ mod tests {
         disk.bytes_left.store(u64::MAX, SeqCst);
         let store = on(&disk, DurabilityPolicy::EveryBlock);
         assert_holds(&store, 0..1);
-        assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+        assert!(!has(&store, 1));
     }
 
     #[test]
@@ -570,19 +582,6 @@ mod tests {
         assert_holds(&on(&disk, DurabilityPolicy::EveryBlock), 0..11);
     }
 
-    /// Something that finds place in memory.
-    fn write_little(store: &Store, key: u8) -> Result<(), StoreError> {
-        let writer = store.write_lock()?;
-        store.write(&writer, |tables| {
-            tables.code.insert(&[key; 32], [key].as_slice())?;
-            Ok(())
-        })
-    }
-
-    fn has(store: &Store, key: u8) -> bool {
-        store.snapshot().tables.code.get(&[key; 32]).expect("readable").is_some()
-    }
-
     fn assert_writes_stop(store: &Store) {
         let stopped = |error| matches!(error, StoreError::WritesStopped { .. });
         eventually("the flush to fail", || store.check_writable().is_err_and(stopped));
@@ -590,11 +589,9 @@ mod tests {
 
     #[test]
     fn what_a_flush_cannot_write_stops_writes_for_good_and_is_still_read() {
-        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-        write(&store, 0).expect("there is room");
-        store.flush().expect("the disk works");
+        let (store, disk) = with_one_on_disk();
         disk.is_broken.store(true, SeqCst);
-        write_little(&store, 1).expect("this goes to memory only");
+        write_bytes(&store, 1, 1).expect("this goes to memory only");
         assert_writes_stop(&store);
         disk.is_broken.store(false, SeqCst);
         assert!(matches!(write(&store, 2), Err(StoreError::WritesStopped { .. })));
@@ -610,11 +607,9 @@ mod tests {
     #[test]
     fn after_a_sync_has_failed_nothing_is_called_durable_whatever_the_reason() {
         for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::Other] {
-            let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-            write(&store, 0).expect("there is room");
-            store.flush().expect("the disk works");
+            let (store, disk) = with_one_on_disk();
             *disk.syncs.lock() = Some(kind);
-            write_little(&store, 1).expect("this goes to memory only");
+            write_bytes(&store, 1, 1).expect("this goes to memory only");
             assert_writes_stop(&store);
             *disk.syncs.lock() = None;
             assert!(store.flush().is_err());
@@ -627,11 +622,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_that_then_fails_is_not_called_full_any_more() {
-        let (store, disk) = on_small_disk(DurabilityPolicy::Window(Duration::ZERO));
-        write(&store, 0).expect("there is room");
-        store.flush().expect("there is room");
+        let (store, disk) = with_one_on_disk();
         disk.bytes_left.store(1_000, SeqCst);
-        write_little(&store, 1).expect("this goes to memory only");
+        write_bytes(&store, 1, 1).expect("this goes to memory only");
         let full = |error| matches!(error, StoreError::DiskFull { .. });
         eventually("the disk to be full", || store.check_writable().is_err_and(full));
         disk.is_broken.store(true, SeqCst);
@@ -659,7 +652,7 @@ mod tests {
         });
         assert!(matches!(result, Err(StoreError::Empty)));
         drop(writer);
-        assert!(store.snapshot().tables.code.get(&[1; 32]).expect("readable").is_none());
+        assert!(!has(&store, 1));
         write(&store, 7).expect("the store goes on");
         assert_holds(&store, 7..8);
     }

@@ -197,10 +197,6 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Act {
         Write {
-            piece: u64,
-            pieces: u64,
-        },
-        WriteSome {
             offset: u64,
             length: u64,
         },
@@ -212,9 +208,12 @@ mod tests {
 
     fn acts() -> impl Strategy<Value = Vec<Act>> {
         let act = prop_oneof![
-            4 => (0u64..6, 1u64..4).prop_map(|(piece, pieces)| Act::Write { piece, pieces }),
+            4 => (0u64..6, 1u64..4).prop_map(|(piece, pieces)| Act::Write {
+                offset: piece * PIECE_BYTES,
+                length: pieces * PIECE_BYTES,
+            }),
             2 => (0..FILE_BYTES, 1..2 * PIECE_BYTES)
-                .prop_map(|(offset, length)| Act::WriteSome { offset, length }),
+                .prop_map(|(offset, length)| Act::Write { offset, length }),
             2 => (0u64..7).prop_map(|pieces| Act::SetLength(pieces * PIECE_BYTES)),
             1 => (0..FILE_BYTES).prop_map(Act::SetLength),
             1 => Just(Act::Sync),
@@ -243,19 +242,13 @@ mod tests {
             let mut file = expected.clone();
             let mut unwritten = Unwritten::default();
             for (fill, act) in (1u8..).zip(&acts) {
-                let write = match act {
-                    Act::Write { piece, pieces } => Some((piece * PIECE_BYTES, pieces * PIECE_BYTES)),
-                    Act::WriteSome { offset, length } => Some((*offset, *length)),
-                    _ => None,
-                };
                 match act {
-                    Act::Write { .. } | Act::WriteSome { .. } => {
-                        let (offset, length) = write.expect("a write");
+                    Act::Write { offset, length } => {
                         let end = (offset + length).min(expected.len() as u64);
-                        if offset < end {
+                        if *offset < end {
                             let data = vec![fill; (end - offset) as usize];
-                            expected[offset as usize..end as usize].copy_from_slice(&data);
-                            unwritten.push_write(offset, &data);
+                            expected[*offset as usize..end as usize].copy_from_slice(&data);
+                            unwritten.push_write(*offset, &data);
                         }
                     }
                     Act::SetLength(length) => {
