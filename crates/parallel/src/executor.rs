@@ -10,6 +10,7 @@ use crate::{
     profile::{Profile, WorkerLog},
     scheduler::{PATIENCE, Plan},
     solo::Solo,
+    translation::{Eagerness, Translations},
     vm::{BlockTransactions, Committed},
     worker::Worker,
 };
@@ -81,6 +82,7 @@ pub struct ParallelExecutor {
     patience: usize,
     /// That of the last block, empty.
     memory: Mutex<Option<VersionedMemory>>,
+    translations: Translations,
 }
 
 /// Takes down how long each part of a block took.
@@ -117,7 +119,14 @@ impl ParallelExecutor {
             .thread_name(|index| format!("heddle-worker-{index}"))
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Self { pool, workers, always_all: false, patience: PATIENCE, memory: Mutex::new(None) })
+        Ok(Self {
+            pool,
+            workers,
+            always_all: false,
+            patience: PATIENCE,
+            memory: Mutex::new(None),
+            translations: Translations::new(Eagerness::USUAL),
+        })
     }
 
     /// Has all workers take part in every block, also where one is expected to be faster: for
@@ -132,6 +141,18 @@ impl ParallelExecutor {
     #[must_use]
     pub fn without_patience(self) -> Self {
         Self { patience: 0, ..self }
+    }
+
+    /// Translates all code before it runs, and none only because it runs often: for tests.
+    #[must_use]
+    pub fn with_all_code_translated(self) -> Self {
+        Self { translations: Translations::new(Eagerness::AT_ONCE), ..self }
+    }
+
+    /// Forgets the contracts' code that was translated: for measurements that are to begin with
+    /// nothing.
+    pub fn forget_code(&self) {
+        self.translations.forget();
     }
 
     /// Number of workers.
@@ -184,7 +205,7 @@ impl ParallelExecutor {
     {
         let mut clock = StageClock::start();
         let forecast = BlockForecast::of(input.transactions, hints);
-        let job = Job { input, cancellation: &cancellation, forecast };
+        let job = Job { input, cancellation: &cancellation, translations: &self.translations, forecast };
         clock.ends("forecast");
         let memory = OnceCell::new();
         let executed = self.execute_job(&job, &memory, spec, &parent, &mut clock);
@@ -492,13 +513,14 @@ type GuardedBlock<'b, 'g, 'm, S, P> = BlockTransition<'b, S, &'g Guard<'g, 'm, P
 struct Job<'j, 'b> {
     input: &'j BlockInput<'b>,
     cancellation: &'j Cancellation,
+    translations: &'j Translations,
     forecast: BlockForecast,
 }
 
 impl Job<'_, '_> {
     fn transactions<'a, P>(&'a self, parent: &'a P, gas_used: u64) -> BlockTransactions<'a, P> {
         let BlockInput { env, transactions, invalid, .. } = self.input;
-        BlockTransactions::new(parent, env, transactions, *invalid, gas_used)
+        BlockTransactions::new(parent, env, transactions, self.translations, *invalid, gas_used)
     }
 }
 

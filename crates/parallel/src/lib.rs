@@ -33,6 +33,7 @@ mod scheduler;
 mod solo;
 mod sync;
 mod table;
+mod translation;
 mod tx_evm;
 mod vm;
 mod worker;

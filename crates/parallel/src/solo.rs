@@ -64,7 +64,8 @@ impl<T> Solo<'_, T> {
             beneficiary_now: self.committed.beneficiary,
             hashes: SeenHashes::default(),
         };
-        let mut evm = TxEvm::new(state, self.transactions.env, Bytecode::default());
+        let BlockTransactions { env, translations, .. } = self.transactions;
+        let mut evm = TxEvm::new(state, env, Bytecode::default(), translations);
         let mut next = first;
         self.log.begin(self.started.elapsed().as_nanos() as u64);
         while next.as_usize() < self.transactions.len() {

@@ -6,24 +6,32 @@ use crate::{
     hashes::{SeenHashes, keccak256_seen},
     journal::{Source, TxJournal},
     location::TxIndex,
+    translation::{Code, Codes, Runner, Translations},
     vm::{BeneficiaryWrite, Ran},
 };
 use alloy_evm::EvmEnv;
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, U256, map::B256Map};
 use heddle_evm::{StateError, account_state, complete_instructions};
 use revm::{
     Context, MainBuilder,
     bytecode::{Bytecode, opcode::KECCAK256},
     context::{
-        BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, LocalContext, TxEnv,
+        BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, FrameStack, LocalContext, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     database_interface::DBErrorMarker,
-    handler::{EvmTr, FrameResult, Handler, MainnetEvm},
-    interpreter::{Instruction, interpreter::EthInterpreter},
+    handler::{
+        EthFrame, EvmTr, FrameInitOrResult, FrameResult, FrameTr, Handler, MainnetEvm,
+        evm::{ContextDbError, FrameInitResult},
+    },
+    interpreter::{
+        Instruction,
+        interpreter::{EthInterpreter, ExtBytecode},
+        interpreter_types::Jumps,
+    },
     primitives::hardfork::SpecId,
 };
-use std::{cell::Cell, marker::PhantomData};
+use std::{cell::Cell, marker::PhantomData, sync::Arc};
 
 /// A read that stops the EVM.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +50,11 @@ impl DBErrorMarker for DbInterrupt {}
 pub(crate) trait TxState: Source<Error = DbInterrupt> {
     /// Hashes of short preimages.
     fn hashes(&mut self) -> &mut SeenHashes;
+
+    /// Called now and then in a long run, to give it up where it makes no sense any more.
+    fn watch(&mut self) -> Result<(), DbInterrupt> {
+        Ok(())
+    }
 
     /// Whether this is the tag of the beneficiary, whose account is kept apart.
     fn is_beneficiary(tag: Self::AccountTag) -> bool;
@@ -85,7 +98,22 @@ pub(crate) enum Outcome {
 
 /// An EVM by the rules of one block, used for one transaction after the other.
 pub(crate) struct TxEvm<S: TxState> {
+    evm: TranslatingEvm<S>,
+}
+
+/// revm, except that calls run in translated code where there is some.
+struct TranslatingEvm<S: TxState> {
     evm: MainnetEvm<TxContext<S>>,
+    codes: Arc<Codes>,
+    met: B256Map<Met>,
+}
+
+/// What is known of code that was called.
+enum Met {
+    /// That it was called so often.
+    Calls(u32),
+    /// Laid out; or not, if it cannot be.
+    LaidOut(Option<Arc<Code>>),
 }
 
 impl<S: TxState> std::fmt::Debug for TxEvm<S> {
@@ -96,7 +124,12 @@ impl<S: TxState> std::fmt::Debug for TxEvm<S> {
 
 impl<S: TxState> TxEvm<S> {
     /// `no_code` stands for no code wherever there is none.
-    pub(crate) fn new(state: S, env: &EvmEnv, no_code: Bytecode) -> Self {
+    pub(crate) fn new(
+        state: S,
+        env: &EvmEnv,
+        no_code: Bytecode,
+        translations: &Translations,
+    ) -> Self {
         let mut context = TxContext::new(state, env.cfg_env.spec)
             .with_block(env.block_env.clone())
             .with_cfg(env.cfg_env.clone());
@@ -106,7 +139,8 @@ impl<S: TxState> TxEvm<S> {
         let static_gas = evm.instruction.gas_table()[usize::from(KECCAK256)];
         let keccak256 = Instruction::new(keccak256_seen::<S>);
         evm.instruction.insert_instruction(KECCAK256, keccak256, static_gas);
-        Self { evm }
+        let codes = translations.by_rules(env.cfg_env.spec, evm.instruction.gas_table());
+        Self { evm: TranslatingEvm { evm, codes, met: B256Map::default() } }
     }
 
     /// Replaces an instruction.
@@ -116,15 +150,15 @@ impl<S: TxState> TxEvm<S> {
         instruction: Instruction<EthInterpreter, TxContext<S>>,
         static_gas: u16,
     ) {
-        self.evm.instruction.insert_instruction(opcode, instruction, static_gas);
+        self.evm.evm.instruction.insert_instruction(opcode, instruction, static_gas);
     }
 
     pub(crate) fn state(&mut self) -> &mut S {
-        &mut self.evm.ctx.journaled_state.source
+        &mut self.evm.evm.ctx.journaled_state.source
     }
 
     pub(crate) fn into_state(self) -> S {
-        self.evm.ctx.journaled_state.source
+        self.evm.evm.ctx.journaled_state.source
     }
 
     /// Runs a transaction; if it ran, the state has its writes.
@@ -132,7 +166,7 @@ impl<S: TxState> TxEvm<S> {
         &mut self,
         tx: TxEnv,
     ) -> Result<Outcome, EVMError<DbInterrupt, InvalidTransaction>> {
-        self.evm.set_tx(tx);
+        self.evm.evm.set_tx(tx);
         let mut handler = FeesApart::default();
         let outcome = match handler.run(&mut self.evm) {
             Ok(result) => self.put_writes().map_err(EVMError::Database).map(|beneficiary| {
@@ -147,14 +181,14 @@ impl<S: TxState> TxEvm<S> {
             Err(EVMError::Transaction(reason)) => Ok(Outcome::Invalid(reason)),
             Err(error) => Err(error),
         };
-        self.evm.ctx.journaled_state.reset();
+        self.evm.evm.ctx.journaled_state.reset();
         outcome
     }
 
     /// Splits what the EVM did to the state into writes to accounts and slots.
     fn put_writes(&mut self) -> Result<Option<BeneficiaryWrite>, DbInterrupt> {
-        let clears_empty = self.evm.ctx.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
-        let (state, (accounts, slots)) = self.evm.ctx.journaled_state.parts();
+        let clears_empty = self.evm.evm.ctx.cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON);
+        let (state, (accounts, slots)) = self.evm.evm.ctx.journaled_state.parts();
         let mut beneficiary = None;
         for loaded in accounts {
             let account = &loaded.account;
@@ -233,6 +267,89 @@ impl<S: TxState> TxEvm<S> {
     }
 }
 
+/// The code of a call, if it is called often enough.
+fn translated<'m>(
+    bytecode: &ExtBytecode,
+    met: &'m mut B256Map<Met>,
+    codes: &Codes,
+) -> Option<&'m Code> {
+    let hash = bytecode.hash()?;
+    let met = met.entry(hash).or_insert_with(|| {
+        codes.known(&hash).map_or(Met::Calls(0), |code| Met::LaidOut(Some(code)))
+    });
+    // A call that goes on after one that it made is no new one.
+    if let Met::Calls(calls) = met
+        && bytecode.pc() == 0
+    {
+        *calls += 1;
+        if codes.is_often(*calls) {
+            *met = Met::LaidOut(codes.lay_out(hash, bytecode));
+        }
+    }
+    match met {
+        Met::LaidOut(code) => code.as_deref(),
+        Met::Calls(_) => None,
+    }
+}
+
+impl<S: TxState> EvmTr for TranslatingEvm<S> {
+    type Context = TxContext<S>;
+    type Instructions = <MainnetEvm<TxContext<S>> as EvmTr>::Instructions;
+    type Precompiles = <MainnetEvm<TxContext<S>> as EvmTr>::Precompiles;
+    type Frame = EthFrame<EthInterpreter>;
+
+    fn all(
+        &self,
+    ) -> (&Self::Context, &Self::Instructions, &Self::Precompiles, &FrameStack<Self::Frame>) {
+        self.evm.all()
+    }
+
+    fn all_mut(
+        &mut self,
+    ) -> (
+        &mut Self::Context,
+        &mut Self::Instructions,
+        &mut Self::Precompiles,
+        &mut FrameStack<Self::Frame>,
+    ) {
+        self.evm.all_mut()
+    }
+
+    fn frame_init(
+        &mut self,
+        frame_input: <Self::Frame as FrameTr>::FrameInit,
+    ) -> Result<FrameInitResult<'_, Self::Frame>, ContextDbError<Self::Context>> {
+        self.evm.frame_init(frame_input)
+    }
+
+    fn frame_run(
+        &mut self,
+    ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
+        let Self { evm, codes, met } = self;
+        let frame = evm.frame_stack.get();
+        let code = translated(&frame.interpreter.bytecode, met, codes);
+        let runner = Runner {
+            interpreter: &mut frame.interpreter,
+            instructions: evm.instruction.instruction_table(),
+            gas: evm.instruction.gas_table(),
+            host: &mut evm.ctx,
+        };
+        let action = runner.run(code, codes);
+        frame.process_next_action(&mut evm.ctx, action).inspect(|next| {
+            if next.is_result() {
+                frame.set_finished(true);
+            }
+        })
+    }
+
+    fn frame_return_result(
+        &mut self,
+        result: <Self::Frame as FrameTr>::FrameResult,
+    ) -> Result<Option<<Self::Frame as FrameTr>::FrameResult>, ContextDbError<Self::Context>> {
+        self.evm.frame_return_result(result)
+    }
+}
+
 /// revm's mainnet rules, except that the fee is not paid to the beneficiary but kept apart.
 struct FeesApart<E> {
     fee: Cell<Option<u128>>,
@@ -245,8 +362,8 @@ impl<E> Default for FeesApart<E> {
     }
 }
 
-impl<S: TxState> Handler for FeesApart<MainnetEvm<TxContext<S>>> {
-    type Evm = MainnetEvm<TxContext<S>>;
+impl<S: TxState> Handler for FeesApart<TranslatingEvm<S>> {
+    type Evm = TranslatingEvm<S>;
     type Error = EVMError<DbInterrupt, InvalidTransaction>;
     type HaltReason = HaltReason;
 

@@ -6,6 +6,7 @@ use crate::{
     location::TxIndex,
     payment::{Payment, PaymentRules},
     sync::{AtomicU64, Ordering, RwLock},
+    translation::Translations,
     tx_evm::{DbInterrupt, Outcome},
     worker::Worker,
 };
@@ -99,6 +100,7 @@ pub(crate) struct BlockTransactions<'a, P> {
     pub(crate) parent: &'a P,
     pub(crate) env: &'a EvmEnv,
     pub(crate) transactions: &'a [RecoveredTransaction],
+    pub(crate) translations: &'a Translations,
     invalid: InvalidTransactions,
     payments: Option<PaymentRules>,
     /// Gas of the transactions committed so far. What the head reads of it is final.
@@ -121,6 +123,7 @@ impl<'a, P> BlockTransactions<'a, P> {
         parent: &'a P,
         env: &'a EvmEnv,
         transactions: &'a [RecoveredTransaction],
+        translations: &'a Translations,
         invalid: InvalidTransactions,
         gas_used: u64,
     ) -> Self {
@@ -128,6 +131,7 @@ impl<'a, P> BlockTransactions<'a, P> {
             parent,
             env,
             transactions,
+            translations,
             invalid,
             payments: PaymentRules::new(env),
             gas_used: AtomicU64::new(gas_used),

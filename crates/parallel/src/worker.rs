@@ -221,6 +221,15 @@ impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
         &mut self.hashes
     }
 
+    /// Alone, every run is the head's.
+    fn watch(&mut self) -> Result<(), DbInterrupt> {
+        self.jumps = self.jumps.wrapping_add(1);
+        if self.jumps.is_multiple_of(JUMPS_UNWATCHED) && self.memory.workers() > 1 {
+            return self.keep_up();
+        }
+        Ok(())
+    }
+
     fn is_beneficiary(tag: AccountTag<'m>) -> bool {
         tag.cell.is_none()
     }
@@ -356,7 +365,7 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
             jumps: 0,
             hashes: SeenHashes::default(),
         };
-        let mut evm = TxEvm::new(state, block.env, empty_code());
+        let mut evm = TxEvm::new(state, block.env, empty_code(), block.translations);
         // Alone, every run is the head's.
         if memory.workers() > 1 {
             evm.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<P>), JUMPDEST_GAS);
@@ -454,12 +463,7 @@ const JUMPDEST_GAS: u16 = 1;
 fn jumpdest<P: ParentState>(
     context: InstructionContext<'_, TxContext<WorkerState<'_, '_, P>>, EthInterpreter>,
 ) -> Result<(), InstructionResult> {
-    let state = &mut context.host.journaled_state.source;
-    state.jumps = state.jumps.wrapping_add(1);
-    if !state.jumps.is_multiple_of(JUMPS_UNWATCHED) {
-        return Ok(());
-    }
-    state.keep_up().map_err(|interrupt| {
+    context.host.journaled_state.source.watch().map_err(|interrupt| {
         *context.host.error() = Err(ContextError::Db(interrupt));
         InstructionResult::FatalExternalError
     })

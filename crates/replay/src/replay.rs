@@ -189,7 +189,11 @@ impl BlockReplay<'_> {
         let state = &self.bundle.state;
         for round in 0..self.replayer.options.repeat.max(1) {
             let run_reference = || timed(|| execute_block(self.spec, state, input));
-            let run_parallel = || timed(|| self.replayer.parallel.execute(self.spec, state, input));
+            let run_parallel = || {
+                // Each run begins with the same: nothing.
+                self.replayer.parallel.forget_code();
+                timed(|| self.replayer.parallel.execute(self.spec, state, input))
+            };
             // Whoever goes second finds warmer caches: take turns.
             let (reference, executed) = if round % 2 == 0 {
                 let reference = run_reference();

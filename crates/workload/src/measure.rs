@@ -186,6 +186,8 @@ fn round_on<P: ParentState>(
         drop(timed(&mut times.untracked, || run_untracked(workload, &state, executor.workers()))?);
     }
     let state = parent();
+    // Every run begins with code that nobody has seen.
+    executor.forget_code();
     let executed = timed(&mut times.parallel, || executor.execute(spec, &state, &input))?;
     *identical &= executed.output == expected;
     let actual = expected.receipts.iter().filter(|receipt| !receipt.status()).count();

@@ -2,7 +2,7 @@
 //!
 //! Random blocks over few accounts and contracts that do one nasty thing each
 //! (`contracts/Gauntlet.sol`), so that nearly every block conflicts, under every fork. Each is
-//! executed by the reference, by 1, 2, 4 and 8 workers, and by one in order; receipts, gas, requests, changes, skipped
+//! executed by the reference, by 1, 2, 4 and 8 workers, by one in order, and with all code translated; receipts, gas, requests, changes, skipped
 //! transactions and errors must be the same; and the reference must end where revm's own `State`
 //! does. `HEDDLE_GAUNTLET_BLOCKS` sets how many blocks,
 //! `HEDDLE_GAUNTLET_SEED` where to begin; a failure prints the seed to begin at.
@@ -16,6 +16,7 @@ mod hinted;
 mod hostile;
 mod oracle;
 mod state;
+mod translated;
 
 use blocks::{CONTRACTS, Gauntlet, TestSpec};
 use heddle_evm::execute_block;
@@ -42,6 +43,9 @@ fn the_parallel_result_is_the_sequential_result_for_every_block() {
     // In order from the beginning, and from the first conflict on.
     executors.push(started(1));
     executors.push(started(4).with_all_workers_always().without_patience());
+    // All code translated; the others translate what is called often.
+    executors.push(started(1).with_all_code_translated());
+    executors.push(started(4).with_all_workers_always().with_all_code_translated());
     let gauntlet = Gauntlet::load();
     let chains = from_env("HEDDLE_GAUNTLET_BLOCKS", BLOCKS_IN_CI) / BLOCKS_PER_CHAIN;
     let first = from_env("HEDDLE_GAUNTLET_SEED", 0);

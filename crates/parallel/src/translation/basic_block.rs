@@ -1,0 +1,724 @@
+//! A stretch of a contract that runs from its first instruction to its last, translated.
+//!
+//! Half of what the EVM executes moves values about on its stack. Within a basic block all of that
+//! is known beforehand: a translated instruction names the places of its operands, and what was
+//! only pushed, duplicated, swapped and popped is gone. Gas that does not depend on values is one
+//! sum for the block, and so are the limits of the stack.
+//!
+//! That sums are taken ahead of time changes no result. Every way to fail inside a block, for want
+//! of gas or otherwise, ends the frame, takes all its gas and undoes what it did; what it had left
+//! in between shows only to instructions that end a block (see [`Shape`]), before which everything
+//! charged has also been executed.
+
+use super::code::{BlockIndex, Layout};
+use alloy_primitives::U256;
+use revm::{
+    bytecode::opcode,
+    interpreter::{
+        GasTable,
+        instructions::i256::{i256_cmp, i256_div, i256_mod},
+    },
+    primitives::hardfork::SpecId,
+};
+use smallvec::SmallVec;
+use std::cmp::Ordering;
+
+/// What an instruction computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Add,
+    Mul,
+    Sub,
+    Div,
+    SignedDiv,
+    Mod,
+    SignedMod,
+    AddMod,
+    MulMod,
+    SignExtend,
+    Lt,
+    Gt,
+    SignedLt,
+    SignedGt,
+    Eq,
+    IsZero,
+    And,
+    Or,
+    Xor,
+    Not,
+    Byte,
+    ShiftLeft,
+    ShiftRight,
+    SignedShiftRight,
+    Caller,
+    CallValue,
+    Address,
+    CallDataSize,
+    CallDataLoad,
+    ReturnDataSize,
+    MemoryLoad,
+    MemoryStore,
+    MemoryStoreByte,
+}
+
+impl Kind {
+    /// The instruction of that opcode, the operands that it takes and whether it gives a result, if
+    /// it can be translated under these rules.
+    fn of(opcode: u8, spec: SpecId) -> Option<(Self, usize, bool)> {
+        use opcode::*;
+        let kind = match opcode {
+            ADD => Self::Add,
+            MUL => Self::Mul,
+            SUB => Self::Sub,
+            DIV => Self::Div,
+            SDIV => Self::SignedDiv,
+            MOD => Self::Mod,
+            SMOD => Self::SignedMod,
+            ADDMOD => Self::AddMod,
+            MULMOD => Self::MulMod,
+            SIGNEXTEND => Self::SignExtend,
+            LT => Self::Lt,
+            GT => Self::Gt,
+            SLT => Self::SignedLt,
+            SGT => Self::SignedGt,
+            EQ => Self::Eq,
+            ISZERO => Self::IsZero,
+            AND => Self::And,
+            OR => Self::Or,
+            XOR => Self::Xor,
+            NOT => Self::Not,
+            BYTE => Self::Byte,
+            SHL if spec.is_enabled_in(SpecId::PETERSBURG) => Self::ShiftLeft,
+            SHR if spec.is_enabled_in(SpecId::PETERSBURG) => Self::ShiftRight,
+            SAR if spec.is_enabled_in(SpecId::PETERSBURG) => Self::SignedShiftRight,
+            CALLER => Self::Caller,
+            CALLVALUE => Self::CallValue,
+            ADDRESS => Self::Address,
+            CALLDATASIZE => Self::CallDataSize,
+            CALLDATALOAD => Self::CallDataLoad,
+            RETURNDATASIZE if spec.is_enabled_in(SpecId::BYZANTIUM) => Self::ReturnDataSize,
+            MLOAD => Self::MemoryLoad,
+            MSTORE => Self::MemoryStore,
+            MSTORE8 => Self::MemoryStoreByte,
+            _ => return None,
+        };
+        let info = OpCode::info_by_op(opcode)?;
+        Some((kind, info.inputs().into(), info.outputs() == 1))
+    }
+
+    /// Whether nothing but the result comes of it, and nothing but the operands goes into it.
+    const fn is_arithmetic(self) -> bool {
+        !matches!(
+            self,
+            Self::Caller
+                | Self::CallValue
+                | Self::Address
+                | Self::CallDataSize
+                | Self::CallDataLoad
+                | Self::ReturnDataSize
+                | Self::MemoryLoad
+                | Self::MemoryStore
+                | Self::MemoryStoreByte
+        )
+    }
+
+    /// Whether it can be left out if nobody needs the result.
+    const fn is_pure(self) -> bool {
+        !matches!(self, Self::MemoryLoad | Self::MemoryStore | Self::MemoryStoreByte)
+    }
+
+    const fn has_result(self) -> bool {
+        !matches!(self, Self::MemoryStore | Self::MemoryStoreByte)
+    }
+
+    /// The result, for kinds that are [arithmetic](Self::is_arithmetic). As revm computes it.
+    #[inline(always)]
+    pub(super) fn compute(self, a: U256, b: U256, c: U256) -> U256 {
+        match self {
+            Self::Add => a.wrapping_add(b),
+            Self::Mul => a.wrapping_mul(b),
+            Self::Sub => a.wrapping_sub(b),
+            Self::Div if b.is_zero() => U256::ZERO,
+            Self::Div => a.wrapping_div(b),
+            Self::SignedDiv => i256_div(a, b),
+            Self::Mod if b.is_zero() => U256::ZERO,
+            Self::Mod => a.wrapping_rem(b),
+            Self::SignedMod => i256_mod(a, b),
+            Self::AddMod => a.add_mod(b, c),
+            Self::MulMod => a.mul_mod(b, c),
+            Self::SignExtend => sign_extend(a, b),
+            Self::Lt => U256::from(a < b),
+            Self::Gt => U256::from(a > b),
+            Self::SignedLt => U256::from(i256_cmp(&a, &b) == Ordering::Less),
+            Self::SignedGt => U256::from(i256_cmp(&a, &b) == Ordering::Greater),
+            Self::Eq => U256::from(a == b),
+            Self::IsZero => U256::from(a.is_zero()),
+            Self::And => a & b,
+            Self::Or => a | b,
+            Self::Xor => a ^ b,
+            Self::Not => !a,
+            Self::Byte => shift_of(a, 32).map_or(U256::ZERO, |place| U256::from(b.byte(31 - place))),
+            Self::ShiftLeft => shift_of(a, 256).map_or(U256::ZERO, |shift| b << shift),
+            Self::ShiftRight => shift_of(a, 256).map_or(U256::ZERO, |shift| b >> shift),
+            Self::SignedShiftRight => match shift_of(a, 256) {
+                Some(shift) => b.arithmetic_shr(shift),
+                None if b.bit(255) => U256::MAX,
+                None => U256::ZERO,
+            },
+            _ => a,
+        }
+    }
+}
+
+fn shift_of(value: U256, limit: usize) -> Option<usize> {
+    usize::try_from(value).ok().filter(|shift| *shift < limit)
+}
+
+/// SIGNEXTEND (yellow paper, appendix H): the sign is the highest bit of the byte at `place`.
+fn sign_extend(place: U256, value: U256) -> U256 {
+    let Some(place) = shift_of(place, 31) else { return value };
+    let sign = 8 * place + 7;
+    let below = (U256::ONE << sign) - U256::ONE;
+    if value.bit(sign) { value | !below } else { value & below }
+}
+
+/// Where a value is: in a place of the block's window, or among its constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Operand(u16);
+
+impl Operand {
+    const CONSTANT: u16 = 1 << 15;
+
+    const fn constant(index: u16) -> Self {
+        Self(index | Self::CONSTANT)
+    }
+
+    pub(super) const fn place(self) -> Result<usize, usize> {
+        if self.0 & Self::CONSTANT == 0 {
+            Ok(self.0 as usize)
+        } else {
+            Err((self.0 & !Self::CONSTANT) as usize)
+        }
+    }
+}
+
+/// An instruction with the places of its operands. Those that it does not have are its first one,
+/// or the first place of the window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operation {
+    pub(super) kind: Kind,
+    pub(super) result: u16,
+    pub(super) operands: [Operand; 3],
+}
+
+/// What a jump depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Test {
+    pub(super) kind: TestKind,
+    pub(super) a: Operand,
+    pub(super) b: Operand,
+    /// Whether the jump is taken if it holds, or if it does not.
+    pub(super) holds: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TestKind {
+    /// `b` plays no part.
+    NotZero,
+    Compares(Kind),
+}
+
+/// How a block ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    /// In another one.
+    Goto(BlockIndex),
+    Branch {
+        test: Test,
+        taken: BlockIndex,
+        next: BlockIndex,
+    },
+    /// Where a value says.
+    Jump(Operand),
+    BranchTo {
+        test: Test,
+        target: Operand,
+        next: BlockIndex,
+    },
+    /// In an instruction that is revm's.
+    Instruction {
+        opcode: u8,
+        /// The byte after the opcode.
+        after: u32,
+        /// The block after it, if that is known.
+        next: BlockIndex,
+    },
+}
+
+/// Translated instructions. Its *window* is the part of the EVM's stack that it works in: so many
+/// words as it needs from below, and as much above them as it fills or uses as a scratch pad.
+#[derive(Debug)]
+pub(super) struct BasicBlock {
+    /// Does not depend on values.
+    pub(super) gas: u64,
+    /// Words that have to be on the stack.
+    pub(super) needs: usize,
+    /// Words above those.
+    pub(super) room: usize,
+    /// Words that there are after it, `needs` included.
+    pub(super) leaves: usize,
+    /// Whether it begins with JUMPDEST.
+    pub(super) is_jumped_to: bool,
+    pub(super) operations: Box<[Operation]>,
+    /// What is to be done once the end is known: values go where the next block expects them.
+    pub(super) moves: Box<[(u16, Operand)]>,
+    pub(super) constants: Box<[U256]>,
+    pub(super) end: End,
+}
+
+/// Instructions of a block at most: the places of its window and its constants are counted in
+/// fifteen bits, and translating takes time with the square of a block's moves.
+pub(super) const INSTRUCTIONS_MAX: usize = 192;
+
+/// What an opcode means for the shape of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Translated, or gone in translation.
+    Inside,
+    /// JUMPDEST.
+    Begins,
+    /// Whatever jumps, ends the frame, sees the gas that is left, or is not translated.
+    Ends,
+}
+
+impl Shape {
+    pub(super) fn of(opcode: u8, spec: SpecId) -> Self {
+        match opcode {
+            opcode::JUMPDEST => Self::Begins,
+            opcode::PUSH0 if !spec.is_enabled_in(SpecId::SHANGHAI) => Self::Ends,
+            opcode::PUSH0..=opcode::SWAP16 | opcode::POP | opcode::PC => Self::Inside,
+            _ if Kind::of(opcode, spec).is_some() => Self::Inside,
+            _ => Self::Ends,
+        }
+    }
+}
+
+/// A value during translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// What was on the stack before, so far below its top: 1 for the top itself.
+    Below(u16),
+    Constant(u16),
+    /// Of an instruction of the block.
+    Result(u16),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Instruction {
+    kind: Kind,
+    operands: [Option<Value>; 3],
+    is_needed: bool,
+}
+
+/// How the block ends, in values.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    Goto(BlockIndex),
+    Branch(Condition, BlockIndex, BlockIndex),
+    Jump(Value),
+    BranchTo(Condition, Value, BlockIndex),
+    Instruction { opcode: u8, after: u32, next: BlockIndex },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Condition {
+    kind: TestKind,
+    a: Value,
+    b: Value,
+    holds: bool,
+}
+
+#[derive(Debug, Default)]
+struct Translation {
+    instructions: Vec<Instruction>,
+    constants: Vec<U256>,
+    /// What is on the stack above those that were below it and have not been touched.
+    stack: Vec<Value>,
+    /// Words from below that were touched.
+    taken: u16,
+    /// Most words above the height at the beginning.
+    highest: usize,
+}
+
+impl BasicBlock {
+    /// Translates the block at that index.
+    pub(super) fn translate(layout: &Layout, index: BlockIndex, spec: SpecId, gas: &GasTable) -> Self {
+        let mut translation = Translation::default();
+        let code = layout.bytes();
+        let begin = layout.pc_of(index);
+        let mut pc = begin;
+        let mut gas_sum = 0;
+        let ending = loop {
+            if pc != begin && layout.index_of(pc).is_some() {
+                break Ending::Goto(layout.index_of(pc));
+            }
+            let opcode = code[pc];
+            gas_sum += u64::from(gas[usize::from(opcode)]);
+            if Shape::of(opcode, spec) == Shape::Ends {
+                break translation.end(layout, opcode, pc);
+            }
+            pc += translation.instruction(code, pc, spec);
+        };
+        let is_jumped_to = code[begin] == opcode::JUMPDEST;
+        translation.finish(ending, gas_sum, is_jumped_to)
+    }
+}
+
+impl Translation {
+    /// Translates the instruction there; how long it is.
+    fn instruction(&mut self, code: &[u8], pc: usize, spec: SpecId) -> usize {
+        match code[pc] {
+            opcode::JUMPDEST => {}
+            opcode::PC => self.push_constant(U256::from(pc)),
+            opcode::POP => {
+                self.pop();
+            }
+            push @ opcode::PUSH0..=opcode::PUSH32 => {
+                let len = usize::from(push - opcode::PUSH0);
+                self.push_constant(U256::from_be_slice(&code[pc + 1..][..len]));
+                return 1 + len;
+            }
+            dup @ opcode::DUP1..=opcode::DUP16 => {
+                let depth = usize::from(dup - opcode::DUP1) + 1;
+                self.take(depth);
+                self.push(self.stack[self.stack.len() - depth]);
+            }
+            swap @ opcode::SWAP1..=opcode::SWAP16 => {
+                let depth = usize::from(swap - opcode::SWAP1) + 1;
+                self.take(depth + 1);
+                let top = self.stack.len() - 1;
+                self.stack.swap(top, top - depth);
+            }
+            opcode => {
+                let Some((kind, inputs, _)) = Kind::of(opcode, spec) else {
+                    unreachable!("what is not translated ends a block")
+                };
+                let mut operands = [None; 3];
+                operands[..inputs].fill_with(|| Some(self.pop()));
+                self.operation(kind, operands);
+            }
+        }
+        1
+    }
+
+    fn operation(&mut self, kind: Kind, operands: [Option<Value>; 3]) {
+        let known = |operand: Option<Value>| match operand {
+            Some(Value::Constant(index)) => Some(self.constants[usize::from(index)]),
+            Some(_) => None,
+            None => Some(U256::ZERO),
+        };
+        if kind.is_arithmetic()
+            && let [Some(a), Some(b), Some(c)] = operands.map(known)
+        {
+            return self.push_constant(kind.compute(a, b, c));
+        }
+        let result = Value::Result(self.instructions.len() as u16);
+        self.instructions.push(Instruction { kind, operands, is_needed: !kind.is_pure() });
+        if kind.has_result() {
+            self.push(result);
+        }
+    }
+
+    /// Takes values from below until so many are in sight.
+    fn take(&mut self, count: usize) {
+        while self.stack.len() < count {
+            self.taken += 1;
+            self.stack.insert(0, Value::Below(self.taken));
+        }
+    }
+
+    fn pop(&mut self) -> Value {
+        self.take(1);
+        let top = self.stack.len() - 1;
+        self.stack.remove(top)
+    }
+
+    fn push(&mut self, value: Value) {
+        self.stack.push(value);
+        self.highest = self.highest.max(self.stack.len().saturating_sub(self.taken.into()));
+    }
+
+    fn push_constant(&mut self, value: U256) {
+        self.constants.push(value);
+        self.push(Value::Constant(self.constants.len() as u16 - 1));
+    }
+
+    /// Translates the instruction that ends the block.
+    fn end(&mut self, layout: &Layout, opcode: u8, pc: usize) -> Ending {
+        let next = layout.index_of(pc + 1);
+        // Where these lead, and whether those are followed by an immediate, is for revm to say.
+        let is_open =
+            matches!(opcode, opcode::JUMP | opcode::JUMPI | opcode::DUPN | opcode::SWAPN | opcode::EXCHANGE);
+        let after = pc as u32 + 1;
+        let as_it_is =
+            Ending::Instruction { opcode, after, next: if is_open { BlockIndex::NONE } else { next } };
+        let operands = match opcode {
+            opcode::JUMP => 1,
+            opcode::JUMPI => 2,
+            _ => return as_it_is,
+        };
+        self.take(operands);
+        let target = self.stack[self.stack.len() - 1];
+        let known = match target {
+            Value::Constant(index) => {
+                let target = layout.jump_target(self.constants[usize::from(index)]);
+                // A jump to nowhere is revm's to make.
+                let Some(target) = target else { return as_it_is };
+                Some(target)
+            }
+            _ => None,
+        };
+        self.pop();
+        if opcode == opcode::JUMP {
+            return known.map_or(Ending::Jump(target), Ending::Goto);
+        }
+        let condition = self.pop();
+        let condition = self.condition(condition);
+        match known {
+            Some(taken) => Ending::Branch(condition, taken, next),
+            None => Ending::BranchTo(condition, target, next),
+        }
+    }
+
+    /// Whether a value is not zero, put as a comparison if it comes from one.
+    fn condition(&self, value: Value) -> Condition {
+        let mut condition =
+            Condition { kind: TestKind::NotZero, a: value, b: value, holds: true };
+        while let Value::Result(index) = condition.a {
+            let Instruction { kind, operands: [Some(a), b, _], .. } =
+                self.instructions[usize::from(index)]
+            else {
+                break;
+            };
+            match (kind, b) {
+                (Kind::IsZero, _) => {
+                    condition.holds = !condition.holds;
+                    (condition.a, condition.b) = (a, a);
+                }
+                (Kind::Lt | Kind::Gt | Kind::SignedLt | Kind::SignedGt | Kind::Eq, Some(b)) => {
+                    return Condition { kind: TestKind::Compares(kind), a, b, ..condition };
+                }
+                _ => break,
+            }
+        }
+        condition
+    }
+
+    /// Leaves out what nobody needs, finds places for what is left, and puts it together.
+    fn finish(mut self, ending: Ending, gas: u64, is_jumped_to: bool) -> BasicBlock {
+        self.find_needed(&ending);
+        let mut places = Places::new(&self, &ending);
+        let mut operations = Vec::with_capacity(self.instructions.len());
+        for (index, instruction) in self.instructions.iter().enumerate() {
+            if !instruction.is_needed {
+                continue;
+            }
+            let first = instruction.operands[0].map_or(Operand(0), |value| places.of(value));
+            let operands =
+                instruction.operands.map(|value| value.map_or(first, |value| places.of(value)));
+            places.free_after(index, instruction);
+            let result = if instruction.kind.has_result() { places.find(index) } else { 0 };
+            operations.push(Operation { kind: instruction.kind, result, operands });
+        }
+        let test = |Condition { kind, a, b, holds }: Condition| Test {
+            kind,
+            a: places.of(a),
+            b: places.of(b),
+            holds,
+        };
+        let end = match ending {
+            Ending::Goto(index) => End::Goto(index),
+            Ending::Branch(condition, taken, next) => {
+                End::Branch { test: test(condition), taken, next }
+            }
+            Ending::Jump(target) => End::Jump(places.of(target)),
+            Ending::BranchTo(condition, target, next) => {
+                End::BranchTo { test: test(condition), target: places.of(target), next }
+            }
+            Ending::Instruction { opcode, after, next } => End::Instruction { opcode, after, next },
+        };
+        let moves = places.moves(&self.stack);
+        let needs = usize::from(self.taken);
+        let top = usize::from(places.end).max(needs + self.highest);
+        BasicBlock {
+            gas,
+            needs,
+            room: top - needs,
+            leaves: self.stack.len(),
+            is_jumped_to,
+            operations: operations.into_boxed_slice(),
+            moves: moves.into_boxed_slice(),
+            constants: self.constants.into_boxed_slice(),
+            end,
+        }
+    }
+
+    fn find_needed(&mut self, ending: &Ending) {
+        let need = |value: Value, instructions: &mut [Instruction]| {
+            if let Value::Result(index) = value {
+                instructions[usize::from(index)].is_needed = true;
+            }
+        };
+        for value in self.stack.iter().copied().chain(values_of(ending)) {
+            need(value, &mut self.instructions);
+        }
+        for index in (0..self.instructions.len()).rev() {
+            let Instruction { operands, is_needed, .. } = self.instructions[index];
+            if is_needed {
+                operands.into_iter().flatten().for_each(|value| need(value, &mut self.instructions));
+            }
+        }
+    }
+}
+
+fn values_of(ending: &Ending) -> SmallVec<[Value; 3]> {
+    match *ending {
+        Ending::Goto(_) | Ending::Instruction { .. } => SmallVec::new(),
+        Ending::Branch(Condition { a, b, .. }, ..) => SmallVec::from_slice(&[a, b]),
+        Ending::Jump(target) => SmallVec::from_slice(&[target]),
+        Ending::BranchTo(Condition { a, b, .. }, target, _) => {
+            SmallVec::from_slice(&[a, b, target])
+        }
+    }
+}
+
+/// Which place of the window every value has. A result goes at once where it is expected in the end,
+/// if what is there from before is not needed any more.
+#[derive(Debug)]
+struct Places {
+    /// Words from below.
+    needs: u16,
+    /// For each instruction: the last one that uses its result, and where that is expected.
+    last_use: Vec<usize>,
+    wanted: Vec<Option<u16>>,
+    place: Vec<u16>,
+    /// The last instruction that uses each word from below, by its place.
+    last_use_below: Vec<usize>,
+    /// Scratch places that are free, and the end of all of them.
+    free: Vec<u16>,
+    end: u16,
+}
+
+/// Later than all instructions.
+const AT_THE_END: usize = usize::MAX;
+
+impl Places {
+    fn new(translation: &Translation, ending: &Ending) -> Self {
+        let Translation { instructions, stack, taken, .. } = translation;
+        let mut places = Self {
+            needs: *taken,
+            last_use: vec![0; instructions.len()],
+            wanted: vec![None; instructions.len()],
+            place: vec![0; instructions.len()],
+            last_use_below: vec![0; usize::from(*taken)],
+            free: Vec::new(),
+            end: (stack.len() as u16).max(*taken),
+        };
+        for (index, instruction) in instructions.iter().enumerate() {
+            if instruction.is_needed {
+                instruction.operands.iter().flatten().for_each(|value| places.uses(*value, index));
+            }
+        }
+        values_of(ending).into_iter().for_each(|value| places.uses(value, AT_THE_END));
+        for (place, value) in stack.iter().enumerate() {
+            let place = place as u16;
+            match *value {
+                Value::Below(depth) if *taken - depth == place => {}
+                Value::Result(index) => {
+                    places.uses(*value, AT_THE_END);
+                    places.wanted[usize::from(index)].get_or_insert(place);
+                }
+                _ => places.uses(*value, AT_THE_END),
+            }
+        }
+        places
+    }
+
+    fn uses(&mut self, value: Value, index: usize) {
+        let last = match value {
+            Value::Below(depth) => &mut self.last_use_below[usize::from(self.needs - depth)],
+            Value::Result(index) => &mut self.last_use[usize::from(index)],
+            Value::Constant(_) => return,
+        };
+        *last = (*last).max(index);
+    }
+
+    fn of(&self, value: Value) -> Operand {
+        match value {
+            Value::Below(depth) => Operand(self.needs - depth),
+            Value::Constant(index) => Operand::constant(index),
+            Value::Result(index) => Operand(self.place[usize::from(index)]),
+        }
+    }
+
+    /// Gives back the scratch places of what is used for the last time by that instruction.
+    fn free_after(&mut self, index: usize, instruction: &Instruction) {
+        for (at, operand) in instruction.operands.iter().enumerate() {
+            let Some(Value::Result(result)) = *operand else { continue };
+            let is_first = !instruction.operands[..at].contains(operand);
+            if is_first && self.last_use[usize::from(result)] == index {
+                self.free.push(self.place[usize::from(result)]);
+            }
+        }
+    }
+
+    /// A place for the result of that instruction.
+    fn find(&mut self, index: usize) -> u16 {
+        let place = self.wanted[index].filter(|place| {
+            // Equal will do: operands are read before the result is written.
+            self.last_use_below.get(usize::from(*place)).is_none_or(|last| *last <= index)
+        });
+        let place = place.unwrap_or_else(|| self.scratch());
+        self.place[index] = place;
+        if self.last_use[index] <= index {
+            self.free.push(place);
+        }
+        place
+    }
+
+    fn scratch(&mut self) -> u16 {
+        self.free.pop().unwrap_or_else(|| {
+            self.end += 1;
+            self.end - 1
+        })
+    }
+
+    /// Brings the values to where they are expected, one at a time.
+    fn moves(&mut self, stack: &[Value]) -> Vec<(u16, Operand)> {
+        let mut pending: Vec<_> = stack
+            .iter()
+            .enumerate()
+            .map(|(place, value)| (place as u16, self.of(*value)))
+            .filter(|(place, value)| *value != Operand(*place))
+            .collect();
+        let mut moves = Vec::with_capacity(pending.len());
+        while !pending.is_empty() {
+            let is_read = |place: u16| pending.iter().any(|(_, value)| *value == Operand(place));
+            if let Some(next) = pending.iter().position(|(place, _)| !is_read(*place)) {
+                moves.push(pending.swap_remove(next));
+                continue;
+            }
+            // They go round in a circle: one of them has to step aside.
+            let place = pending[0].0;
+            let aside = self.end;
+            self.end += 1;
+            moves.push((aside, Operand(place)));
+            for (_, value) in &mut pending {
+                if *value == Operand(place) {
+                    *value = Operand(aside);
+                }
+            }
+        }
+        moves
+    }
+}

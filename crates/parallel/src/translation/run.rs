@@ -1,0 +1,292 @@
+//! Running a call in translated code, and in revm's interpreter where there is none.
+
+use super::{
+    basic_block::{BasicBlock, End, Kind, Operand, Operation, Test, TestKind},
+    code::{BlockIndex, Code, Codes, Rules},
+};
+use crate::tx_evm::{TxContext, TxState};
+use alloy_primitives::U256;
+use revm::{
+    context::{ContextError, ContextTr},
+    context_interface::{Cfg, cfg::GasParams},
+    interpreter::{
+        CallInput, GasTable, Gas, InputsImpl, InstructionContext, InstructionResult,
+        InstructionTable, Interpreter, InterpreterAction, SharedMemory,
+        interpreter::{EthInterpreter, STACK_LIMIT, resize_memory},
+        interpreter_types::{InputsTr, Jumps, LoopControl, ReturnData},
+    },
+};
+use std::convert::Infallible;
+
+/// What runs a call: revm's instructions, and where they act.
+pub(crate) struct Runner<'r, S: TxState> {
+    pub(crate) interpreter: &'r mut Interpreter<EthInterpreter>,
+    pub(crate) instructions: &'r InstructionTable<EthInterpreter, TxContext<S>>,
+    pub(crate) gas: &'r GasTable,
+    pub(crate) host: &'r mut TxContext<S>,
+}
+
+impl<S: TxState> std::fmt::Debug for Runner<'_, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runner").field("interpreter", &self.interpreter).finish_non_exhaustive()
+    }
+}
+
+impl<S: TxState> Runner<'_, S> {
+    /// Runs a call to its end, or to where it makes another one, as revm does: in translated code if
+    /// there is some, or if the call is a long one.
+    pub(crate) fn run(mut self, code: Option<&Code>, codes: &Codes) -> InterpreterAction {
+        let Err(ended) = self.run_on(code, codes);
+        if self.interpreter.bytecode.action().is_none() {
+            self.interpreter.halt(ended);
+        }
+        self.interpreter.take_next_action()
+    }
+
+    fn run_on(
+        &mut self,
+        code: Option<&Code>,
+        codes: &Codes,
+    ) -> Result<Infallible, InstructionResult> {
+        if let Some(code) = code {
+            return self.run_translated(code, &codes.rules);
+        }
+        self.steps(codes.rules.eagerness.instructions)?;
+        let bytecode = &self.interpreter.bytecode;
+        match bytecode.hash().and_then(|hash| codes.lay_out(hash, bytecode)) {
+            Some(code) => self.run_translated(&code, &codes.rules),
+            None => loop {
+                self.step()?;
+            },
+        }
+    }
+
+    fn steps(&mut self, count: u32) -> Result<(), InstructionResult> {
+        (0..count).try_for_each(|_| self.step())
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<(), InstructionResult> {
+        self.interpreter.step(self.instructions, self.gas, self.host)
+    }
+
+    fn run_translated(
+        &mut self,
+        code: &Code,
+        rules: &Rules,
+    ) -> Result<Infallible, InstructionResult> {
+        let mut at = code.layout.index_of(self.interpreter.bytecode.pc());
+        loop {
+            let block = code.block(at, rules).filter(|block| self.enter(block));
+            at = match block {
+                Some(block) => self.run_block(block, code)?,
+                None => self.step_through(at, code)?,
+            };
+        }
+    }
+
+    /// Runs instructions of revm's up to where a block begins.
+    fn step_through(
+        &mut self,
+        at: BlockIndex,
+        code: &Code,
+    ) -> Result<BlockIndex, InstructionResult> {
+        if at.is_some() {
+            self.interpreter.bytecode.absolute_jump(code.layout.pc_of(at));
+        }
+        loop {
+            self.step()?;
+            let next = code.layout.index_of(self.interpreter.bytecode.pc());
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+    }
+
+    /// Takes the block's gas, if there is enough of it and the stack allows for the block. Where that
+    /// is not so, revm's instructions find out what follows from it.
+    #[inline]
+    fn enter(&mut self, block: &BasicBlock) -> bool {
+        let height = self.interpreter.stack.len();
+        height >= block.needs
+            && height + block.room <= STACK_LIMIT
+            && self.interpreter.gas.record_regular_cost(block.gas)
+    }
+
+    #[inline]
+    fn run_block(
+        &mut self,
+        block: &BasicBlock,
+        code: &Code,
+    ) -> Result<BlockIndex, InstructionResult> {
+        if block.is_jumped_to
+            && let Err(interrupt) = self.host.journaled_state.source.watch()
+        {
+            *self.host.error() = Err(ContextError::Db(interrupt));
+            return Err(InstructionResult::FatalExternalError);
+        }
+        let stack = self.interpreter.stack.data_mut();
+        let base = stack.len() - block.needs;
+        stack.resize(stack.len() + block.room, U256::ZERO);
+        let mut desk = Desk {
+            window: &mut stack[base..],
+            constants: &block.constants,
+            memory: &mut self.interpreter.memory,
+            gas: &mut self.interpreter.gas,
+            gas_params: self.host.cfg.gas_params(),
+        };
+        for operation in &block.operations {
+            desk.execute(operation, &self.interpreter.input, &self.interpreter.return_data)?;
+        }
+        let next = match block.end {
+            End::Goto(next) => next,
+            End::Branch { test, taken, next } => if desk.holds(&test) { taken } else { next },
+            End::Jump(target) => {
+                let target = desk.value(target);
+                code.layout.jump_target(target).ok_or(InstructionResult::InvalidJump)?
+            }
+            End::BranchTo { test, target, .. } if desk.holds(&test) => {
+                let target = desk.value(target);
+                code.layout.jump_target(target).ok_or(InstructionResult::InvalidJump)?
+            }
+            End::BranchTo { next, .. } => next,
+            End::Instruction { next, .. } => next,
+        };
+        for (place, value) in &block.moves {
+            desk.window[usize::from(*place)] = desk.value(*value);
+        }
+        stack.truncate(base + block.leaves);
+        let End::Instruction { opcode, after, .. } = block.end else { return Ok(next) };
+        self.interpreter.bytecode.absolute_jump(after as usize);
+        let instruction = self.instructions[usize::from(opcode)];
+        let (interpreter, host) = (&mut *self.interpreter, &mut *self.host);
+        instruction.execute(InstructionContext { interpreter, host })?;
+        if next.is_some() {
+            return Ok(next);
+        }
+        Ok(code.layout.index_of(self.interpreter.bytecode.pc()))
+    }
+}
+
+/// Where the instructions of a block act.
+struct Desk<'d> {
+    window: &'d mut [U256],
+    constants: &'d [U256],
+    memory: &'d mut SharedMemory,
+    gas: &'d mut Gas,
+    gas_params: &'d GasParams,
+}
+
+impl Desk<'_> {
+    #[inline(always)]
+    fn value(&self, operand: Operand) -> U256 {
+        match operand.place() {
+            Ok(place) => self.window[place],
+            Err(constant) => self.constants[constant],
+        }
+    }
+
+    #[inline(always)]
+    fn execute(
+        &mut self,
+        operation: &Operation,
+        input: &InputsImpl,
+        return_data: &impl ReturnData,
+    ) -> Result<(), InstructionResult> {
+        let Operation { kind, result, operands: [a, b, c] } = *operation;
+        let value = match kind {
+            Kind::Add => self.binary(Kind::Add, a, b),
+            Kind::Mul => self.binary(Kind::Mul, a, b),
+            Kind::Sub => self.binary(Kind::Sub, a, b),
+            Kind::Div => self.binary(Kind::Div, a, b),
+            Kind::SignedDiv => self.binary(Kind::SignedDiv, a, b),
+            Kind::Mod => self.binary(Kind::Mod, a, b),
+            Kind::SignedMod => self.binary(Kind::SignedMod, a, b),
+            Kind::AddMod => Kind::AddMod.compute(self.value(a), self.value(b), self.value(c)),
+            Kind::MulMod => Kind::MulMod.compute(self.value(a), self.value(b), self.value(c)),
+            Kind::SignExtend => self.binary(Kind::SignExtend, a, b),
+            Kind::Lt => self.binary(Kind::Lt, a, b),
+            Kind::Gt => self.binary(Kind::Gt, a, b),
+            Kind::SignedLt => self.binary(Kind::SignedLt, a, b),
+            Kind::SignedGt => self.binary(Kind::SignedGt, a, b),
+            Kind::Eq => self.binary(Kind::Eq, a, b),
+            Kind::IsZero => Kind::IsZero.compute(self.value(a), U256::ZERO, U256::ZERO),
+            Kind::And => self.binary(Kind::And, a, b),
+            Kind::Or => self.binary(Kind::Or, a, b),
+            Kind::Xor => self.binary(Kind::Xor, a, b),
+            Kind::Not => Kind::Not.compute(self.value(a), U256::ZERO, U256::ZERO),
+            Kind::Byte => self.binary(Kind::Byte, a, b),
+            Kind::ShiftLeft => self.binary(Kind::ShiftLeft, a, b),
+            Kind::ShiftRight => self.binary(Kind::ShiftRight, a, b),
+            Kind::SignedShiftRight => self.binary(Kind::SignedShiftRight, a, b),
+            Kind::Caller => input.caller_address().into_word().into(),
+            Kind::CallValue => input.call_value(),
+            Kind::Address => input.target_address().into_word().into(),
+            Kind::CallDataSize => U256::from(input.input().len()),
+            Kind::CallDataLoad => self.call_data(self.value(a), input.input()),
+            Kind::ReturnDataSize => U256::from(return_data.buffer().len()),
+            Kind::MemoryLoad => {
+                let offset = self.expand_memory(self.value(a), 32)?;
+                self.memory.get_u256(offset)
+            }
+            Kind::MemoryStore => {
+                let offset = self.expand_memory(self.value(a), 32)?;
+                self.memory.set(offset, &self.value(b).to_be_bytes::<32>());
+                return Ok(());
+            }
+            Kind::MemoryStoreByte => {
+                let offset = self.expand_memory(self.value(a), 1)?;
+                self.memory.set(offset, &[self.value(b).byte(0)]);
+                return Ok(());
+            }
+        };
+        self.window[usize::from(result)] = value;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn binary(&self, kind: Kind, a: Operand, b: Operand) -> U256 {
+        kind.compute(self.value(a), self.value(b), U256::ZERO)
+    }
+
+    /// Whether the jump is taken.
+    #[inline(always)]
+    fn holds(&self, test: &Test) -> bool {
+        let a = self.value(test.a);
+        let result = match test.kind {
+            TestKind::NotZero => !a.is_zero(),
+            TestKind::Compares(kind) => {
+                let b = self.value(test.b);
+                match kind {
+                    Kind::Eq => a == b,
+                    Kind::Lt => a < b,
+                    Kind::Gt => a > b,
+                    kind => !kind.compute(a, b, U256::ZERO).is_zero(),
+                }
+            }
+        };
+        result == test.holds
+    }
+
+    /// See revm's `as_usize_or_fail`, and its MLOAD.
+    #[inline(always)]
+    fn expand_memory(&mut self, offset: U256, len: usize) -> Result<usize, InstructionResult> {
+        let offset = usize::try_from(offset).map_err(|_| InstructionResult::InvalidOperandOOG)?;
+        resize_memory(self.gas, self.memory, self.gas_params, offset, len)?;
+        Ok(offset)
+    }
+
+    /// CALLDATALOAD: what is beyond the end is zero.
+    #[inline(always)]
+    fn call_data(&self, offset: U256, input: &CallInput) -> U256 {
+        let Ok(offset) = usize::try_from(offset) else { return U256::ZERO };
+        let bytes = &*input.as_bytes_memory(self.memory);
+        if let Some(word) = bytes.get(offset..).and_then(<[u8]>::first_chunk::<32>) {
+            return U256::from_be_bytes(*word);
+        }
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let mut word = [0; 32];
+        word[..rest.len()].copy_from_slice(rest);
+        U256::from_be_bytes(word)
+    }
+}
