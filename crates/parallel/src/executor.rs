@@ -125,7 +125,7 @@ impl ParallelExecutor {
             always_all: false,
             patience: PATIENCE,
             memory: Mutex::new(None),
-            translations: Translations::new(Eagerness::USUAL),
+            translations: Translations::new(Eagerness::Usual),
         })
     }
 
@@ -143,10 +143,10 @@ impl ParallelExecutor {
         Self { patience: 0, ..self }
     }
 
-    /// Translates all code before it runs, and none only because it runs often: for tests.
+    /// Translates all code before it runs, also what runs once: for tests.
     #[must_use]
     pub fn with_all_code_translated(self) -> Self {
-        Self { translations: Translations::new(Eagerness::AT_ONCE), ..self }
+        Self { translations: Translations::new(Eagerness::AtOnce), ..self }
     }
 
     /// Forgets the contracts' code that was translated: for measurements that are to begin with
@@ -205,7 +205,8 @@ impl ParallelExecutor {
     {
         let mut clock = StageClock::start();
         let forecast = BlockForecast::of(input.transactions, hints);
-        let job = Job { input, cancellation: &cancellation, translations: &self.translations, forecast };
+        let job =
+            Job { input, cancellation: &cancellation, translations: &self.translations, forecast };
         clock.ends("forecast");
         let memory = OnceCell::new();
         let executed = self.execute_job(&job, &memory, spec, &parent, &mut clock);

@@ -6,7 +6,7 @@ use crate::{
     hashes::{SeenHashes, keccak256_seen},
     journal::{Source, TxJournal},
     location::TxIndex,
-    translation::{Code, Codes, Runner, Translations},
+    translation::{Codes, Met, Runner, Translations, Translator},
     vm::{BeneficiaryWrite, Ran},
 };
 use alloy_evm::EvmEnv;
@@ -24,11 +24,7 @@ use revm::{
         EthFrame, EvmTr, FrameInitOrResult, FrameResult, FrameTr, Handler, MainnetEvm,
         evm::{ContextDbError, FrameInitResult},
     },
-    interpreter::{
-        Instruction,
-        interpreter::{EthInterpreter, ExtBytecode},
-        interpreter_types::Jumps,
-    },
+    interpreter::{Instruction, interpreter::EthInterpreter},
     primitives::hardfork::SpecId,
 };
 use std::{cell::Cell, marker::PhantomData, sync::Arc};
@@ -105,15 +101,11 @@ pub(crate) struct TxEvm<S: TxState> {
 struct TranslatingEvm<S: TxState> {
     evm: MainnetEvm<TxContext<S>>,
     codes: Arc<Codes>,
+    /// Code that was called.
     met: B256Map<Met>,
-}
-
-/// What is known of code that was called.
-enum Met {
-    /// That it was called so often.
-    Calls(u32),
-    /// Laid out; or not, if it cannot be.
-    LaidOut(Option<Arc<Code>>),
+    /// Init code of which no hash is known.
+    unknown: Met,
+    translator: Translator,
 }
 
 impl<S: TxState> std::fmt::Debug for TxEvm<S> {
@@ -140,7 +132,14 @@ impl<S: TxState> TxEvm<S> {
         let keccak256 = Instruction::new(keccak256_seen::<S>);
         evm.instruction.insert_instruction(KECCAK256, keccak256, static_gas);
         let codes = translations.by_rules(env.cfg_env.spec, evm.instruction.gas_table());
-        Self { evm: TranslatingEvm { evm, codes, met: B256Map::default() } }
+        let evm = TranslatingEvm {
+            evm,
+            codes,
+            met: B256Map::default(),
+            unknown: Met::StaysAsItIs,
+            translator: Translator::default(),
+        };
+        Self { evm }
     }
 
     /// Replaces an instruction.
@@ -267,31 +266,6 @@ impl<S: TxState> TxEvm<S> {
     }
 }
 
-/// The code of a call, if it is called often enough.
-fn translated<'m>(
-    bytecode: &ExtBytecode,
-    met: &'m mut B256Map<Met>,
-    codes: &Codes,
-) -> Option<&'m Code> {
-    let hash = bytecode.hash()?;
-    let met = met.entry(hash).or_insert_with(|| {
-        codes.known(&hash).map_or(Met::Calls(0), |code| Met::LaidOut(Some(code)))
-    });
-    // A call that goes on after one that it made is no new one.
-    if let Met::Calls(calls) = met
-        && bytecode.pc() == 0
-    {
-        *calls += 1;
-        if codes.is_often(*calls) {
-            *met = Met::LaidOut(codes.lay_out(hash, bytecode));
-        }
-    }
-    match met {
-        Met::LaidOut(code) => code.as_deref(),
-        Met::Calls(_) => None,
-    }
-}
-
 impl<S: TxState> EvmTr for TranslatingEvm<S> {
     type Context = TxContext<S>;
     type Instructions = <MainnetEvm<TxContext<S>> as EvmTr>::Instructions;
@@ -325,16 +299,21 @@ impl<S: TxState> EvmTr for TranslatingEvm<S> {
     fn frame_run(
         &mut self,
     ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
-        let Self { evm, codes, met } = self;
+        let Self { evm, codes, met, unknown, translator } = self;
         let frame = evm.frame_stack.get();
-        let code = translated(&frame.interpreter.bytecode, met, codes);
+        let bytecode = &frame.interpreter.bytecode;
+        let met = match bytecode.hash() {
+            Some(hash) => met.entry(hash).or_insert_with(|| Met::new(bytecode, codes)),
+            None => unknown,
+        };
         let runner = Runner {
             interpreter: &mut frame.interpreter,
             instructions: evm.instruction.instruction_table(),
             gas: evm.instruction.gas_table(),
             host: &mut evm.ctx,
+            translator,
         };
-        let action = runner.run(code, codes);
+        let action = runner.run(met, codes);
         frame.process_next_action(&mut evm.ctx, action).inspect(|next| {
             if next.is_result() {
                 frame.set_finished(true);

@@ -157,7 +157,9 @@ impl Kind {
             Self::Or => a | b,
             Self::Xor => a ^ b,
             Self::Not => !a,
-            Self::Byte => shift_of(a, 32).map_or(U256::ZERO, |place| U256::from(b.byte(31 - place))),
+            Self::Byte => {
+                shift_of(a, 32).map_or(U256::ZERO, |place| U256::from(b.byte(31 - place)))
+            }
             Self::ShiftLeft => shift_of(a, 256).map_or(U256::ZERO, |shift| b << shift),
             Self::ShiftRight => shift_of(a, 256).map_or(U256::ZERO, |shift| b >> shift),
             Self::SignedShiftRight => match shift_of(a, 256) {
@@ -276,8 +278,19 @@ pub(super) struct BasicBlock {
     pub(super) end: End,
 }
 
+impl BasicBlock {
+    /// Memory that it takes up, with what the allocator adds to its four pieces.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val(&*self.operations)
+            + size_of_val(&*self.moves)
+            + size_of_val(&*self.constants)
+            + 32
+    }
+}
+
 /// Instructions of a block at most: the places of its window and its constants are counted in
-/// fifteen bits, and translating takes time with the square of a block's moves.
+/// fifteen bits.
 pub(super) const INSTRUCTIONS_MAX: usize = 192;
 
 /// What an opcode means for the shape of blocks.
@@ -338,8 +351,9 @@ struct Condition {
     holds: bool,
 }
 
+/// Translates blocks one after the other, in the same memory.
 #[derive(Debug, Default)]
-struct Translation {
+pub(crate) struct Translator {
     instructions: Vec<Instruction>,
     constants: Vec<U256>,
     /// What is on the stack above those that were below it and have not been touched.
@@ -348,12 +362,22 @@ struct Translation {
     taken: u16,
     /// Most words above the height at the beginning.
     highest: usize,
+    places: Places,
 }
 
-impl BasicBlock {
+impl Translator {
     /// Translates the block at that index.
-    pub(super) fn translate(layout: &Layout, index: BlockIndex, spec: SpecId, gas: &GasTable) -> Self {
-        let mut translation = Translation::default();
+    pub(super) fn translate(
+        &mut self,
+        layout: &Layout,
+        index: BlockIndex,
+        spec: SpecId,
+        gas: &GasTable,
+    ) -> BasicBlock {
+        self.instructions.clear();
+        self.constants.clear();
+        self.stack.clear();
+        (self.taken, self.highest) = (0, 0);
         let code = layout.bytes();
         let begin = layout.pc_of(index);
         let mut pc = begin;
@@ -365,16 +389,14 @@ impl BasicBlock {
             let opcode = code[pc];
             gas_sum += u64::from(gas[usize::from(opcode)]);
             if Shape::of(opcode, spec) == Shape::Ends {
-                break translation.end(layout, opcode, pc);
+                break self.end(layout, opcode, pc);
             }
-            pc += translation.instruction(code, pc, spec);
+            pc += self.instruction(code, pc, spec);
         };
         let is_jumped_to = code[begin] == opcode::JUMPDEST;
-        translation.finish(ending, gas_sum, is_jumped_to)
+        self.finish(&ending, gas_sum, is_jumped_to)
     }
-}
 
-impl Translation {
     /// Translates the instruction there; how long it is.
     fn instruction(&mut self, code: &[u8], pc: usize, spec: SpecId) -> usize {
         match code[pc] {
@@ -431,16 +453,18 @@ impl Translation {
 
     /// Takes values from below until so many are in sight.
     fn take(&mut self, count: usize) {
-        while self.stack.len() < count {
-            self.taken += 1;
-            self.stack.insert(0, Value::Below(self.taken));
+        let more = count.saturating_sub(self.stack.len()) as u16;
+        if more > 0 {
+            let below = (self.taken + 1..=self.taken + more).rev().map(Value::Below);
+            self.stack.splice(0..0, below);
+            self.taken += more;
         }
     }
 
     fn pop(&mut self) -> Value {
         self.take(1);
         let top = self.stack.len() - 1;
-        self.stack.remove(top)
+        self.stack.swap_remove(top)
     }
 
     fn push(&mut self, value: Value) {
@@ -457,11 +481,16 @@ impl Translation {
     fn end(&mut self, layout: &Layout, opcode: u8, pc: usize) -> Ending {
         let next = layout.index_of(pc + 1);
         // Where these lead, and whether those are followed by an immediate, is for revm to say.
-        let is_open =
-            matches!(opcode, opcode::JUMP | opcode::JUMPI | opcode::DUPN | opcode::SWAPN | opcode::EXCHANGE);
+        let is_open = matches!(
+            opcode,
+            opcode::JUMP | opcode::JUMPI | opcode::DUPN | opcode::SWAPN | opcode::EXCHANGE
+        );
         let after = pc as u32 + 1;
-        let as_it_is =
-            Ending::Instruction { opcode, after, next: if is_open { BlockIndex::NONE } else { next } };
+        let as_it_is = Ending::Instruction {
+            opcode,
+            after,
+            next: if is_open { BlockIndex::NONE } else { next },
+        };
         let operands = match opcode {
             opcode::JUMP => 1,
             opcode::JUMPI => 2,
@@ -492,8 +521,7 @@ impl Translation {
 
     /// Whether a value is not zero, put as a comparison if it comes from one.
     fn condition(&self, value: Value) -> Condition {
-        let mut condition =
-            Condition { kind: TestKind::NotZero, a: value, b: value, holds: true };
+        let mut condition = Condition { kind: TestKind::NotZero, a: value, b: value, holds: true };
         while let Value::Result(index) = condition.a {
             let Instruction { kind, operands: [Some(a), b, _], .. } =
                 self.instructions[usize::from(index)]
@@ -515,11 +543,13 @@ impl Translation {
     }
 
     /// Leaves out what nobody needs, finds places for what is left, and puts it together.
-    fn finish(mut self, ending: Ending, gas: u64, is_jumped_to: bool) -> BasicBlock {
-        self.find_needed(&ending);
-        let mut places = Places::new(&self, &ending);
-        let mut operations = Vec::with_capacity(self.instructions.len());
-        for (index, instruction) in self.instructions.iter().enumerate() {
+    fn finish(&mut self, ending: &Ending, gas: u64, is_jumped_to: bool) -> BasicBlock {
+        self.find_needed(ending);
+        let Self { instructions, constants, stack, taken, highest, places } = self;
+        places.begin(instructions, stack, *taken, ending);
+        let count = instructions.iter().filter(|instruction| instruction.is_needed).count();
+        let mut operations = Vec::with_capacity(count);
+        for (index, instruction) in instructions.iter().enumerate() {
             if !instruction.is_needed {
                 continue;
             }
@@ -536,7 +566,7 @@ impl Translation {
             b: places.of(b),
             holds,
         };
-        let end = match ending {
+        let end = match *ending {
             Ending::Goto(index) => End::Goto(index),
             Ending::Branch(condition, taken, next) => {
                 End::Branch { test: test(condition), taken, next }
@@ -547,18 +577,18 @@ impl Translation {
             }
             Ending::Instruction { opcode, after, next } => End::Instruction { opcode, after, next },
         };
-        let moves = places.moves(&self.stack);
-        let needs = usize::from(self.taken);
-        let top = usize::from(places.end).max(needs + self.highest);
+        let moves: Box<[_]> = places.moves(stack).into();
+        let needs = usize::from(*taken);
+        let top = usize::from(places.end).max(needs + *highest);
         BasicBlock {
             gas,
             needs,
             room: top - needs,
-            leaves: self.stack.len(),
+            leaves: stack.len(),
             is_jumped_to,
             operations: operations.into_boxed_slice(),
-            moves: moves.into_boxed_slice(),
-            constants: self.constants.into_boxed_slice(),
+            moves,
+            constants: constants.as_slice().into(),
             end,
         }
     }
@@ -575,7 +605,10 @@ impl Translation {
         for index in (0..self.instructions.len()).rev() {
             let Instruction { operands, is_needed, .. } = self.instructions[index];
             if is_needed {
-                operands.into_iter().flatten().for_each(|value| need(value, &mut self.instructions));
+                operands
+                    .into_iter()
+                    .flatten()
+                    .for_each(|value| need(value, &mut self.instructions));
             }
         }
     }
@@ -594,60 +627,74 @@ fn values_of(ending: &Ending) -> SmallVec<[Value; 3]> {
 
 /// Which place of the window every value has. A result goes at once where it is expected in the end,
 /// if what is there from before is not needed any more.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
     /// Words from below.
     needs: u16,
-    /// For each instruction: the last one that uses its result, and where that is expected.
-    last_use: Vec<usize>,
-    wanted: Vec<Option<u16>>,
-    place: Vec<u16>,
+    /// For each instruction: the last one that uses its result, where that is expected, and where it
+    /// is.
+    results: Vec<ResultPlace>,
     /// The last instruction that uses each word from below, by its place.
     last_use_below: Vec<usize>,
     /// Scratch places that are free, and the end of all of them.
     free: Vec<u16>,
     end: u16,
+    /// For the moves: what is to come to each place, how many wait for what is there, places that
+    /// nobody waits for, and the moves in order.
+    expected: Vec<Option<Operand>>,
+    readers: Vec<u16>,
+    unread: Vec<u16>,
+    moves: Vec<(u16, Operand)>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ResultPlace {
+    last_use: usize,
+    wanted: Option<u16>,
+    place: u16,
 }
 
 /// Later than all instructions.
 const AT_THE_END: usize = usize::MAX;
 
 impl Places {
-    fn new(translation: &Translation, ending: &Ending) -> Self {
-        let Translation { instructions, stack, taken, .. } = translation;
-        let mut places = Self {
-            needs: *taken,
-            last_use: vec![0; instructions.len()],
-            wanted: vec![None; instructions.len()],
-            place: vec![0; instructions.len()],
-            last_use_below: vec![0; usize::from(*taken)],
-            free: Vec::new(),
-            end: (stack.len() as u16).max(*taken),
-        };
+    fn begin(
+        &mut self,
+        instructions: &[Instruction],
+        stack: &[Value],
+        taken: u16,
+        ending: &Ending,
+    ) {
+        self.needs = taken;
+        self.results.clear();
+        self.results.resize(instructions.len(), ResultPlace::default());
+        self.last_use_below.clear();
+        self.last_use_below.resize(taken.into(), 0);
+        self.free.clear();
+        self.end = (stack.len() as u16).max(taken);
         for (index, instruction) in instructions.iter().enumerate() {
             if instruction.is_needed {
-                instruction.operands.iter().flatten().for_each(|value| places.uses(*value, index));
+                instruction.operands.iter().flatten().for_each(|value| self.uses(*value, index));
             }
         }
-        values_of(ending).into_iter().for_each(|value| places.uses(value, AT_THE_END));
+        values_of(ending).into_iter().for_each(|value| self.uses(value, AT_THE_END));
         for (place, value) in stack.iter().enumerate() {
             let place = place as u16;
             match *value {
-                Value::Below(depth) if *taken - depth == place => {}
+                Value::Below(depth) if taken - depth == place => {}
                 Value::Result(index) => {
-                    places.uses(*value, AT_THE_END);
-                    places.wanted[usize::from(index)].get_or_insert(place);
+                    self.uses(*value, AT_THE_END);
+                    self.results[usize::from(index)].wanted.get_or_insert(place);
                 }
-                _ => places.uses(*value, AT_THE_END),
+                _ => self.uses(*value, AT_THE_END),
             }
         }
-        places
     }
 
     fn uses(&mut self, value: Value, index: usize) {
         let last = match value {
             Value::Below(depth) => &mut self.last_use_below[usize::from(self.needs - depth)],
-            Value::Result(index) => &mut self.last_use[usize::from(index)],
+            Value::Result(index) => &mut self.results[usize::from(index)].last_use,
             Value::Constant(_) => return,
         };
         *last = (*last).max(index);
@@ -657,7 +704,7 @@ impl Places {
         match value {
             Value::Below(depth) => Operand(self.needs - depth),
             Value::Constant(index) => Operand::constant(index),
-            Value::Result(index) => Operand(self.place[usize::from(index)]),
+            Value::Result(index) => Operand(self.results[usize::from(index)].place),
         }
     }
 
@@ -666,21 +713,23 @@ impl Places {
         for (at, operand) in instruction.operands.iter().enumerate() {
             let Some(Value::Result(result)) = *operand else { continue };
             let is_first = !instruction.operands[..at].contains(operand);
-            if is_first && self.last_use[usize::from(result)] == index {
-                self.free.push(self.place[usize::from(result)]);
+            let ResultPlace { last_use, place, .. } = self.results[usize::from(result)];
+            if is_first && last_use == index {
+                self.free.push(place);
             }
         }
     }
 
     /// A place for the result of that instruction.
     fn find(&mut self, index: usize) -> u16 {
-        let place = self.wanted[index].filter(|place| {
+        let ResultPlace { last_use, wanted, .. } = self.results[index];
+        let place = wanted.filter(|place| {
             // Equal will do: operands are read before the result is written.
             self.last_use_below.get(usize::from(*place)).is_none_or(|last| *last <= index)
         });
         let place = place.unwrap_or_else(|| self.scratch());
-        self.place[index] = place;
-        if self.last_use[index] <= index {
+        self.results[index].place = place;
+        if last_use <= index {
             self.free.push(place);
         }
         place
@@ -693,32 +742,68 @@ impl Places {
         })
     }
 
-    /// Brings the values to where they are expected, one at a time.
-    fn moves(&mut self, stack: &[Value]) -> Vec<(u16, Operand)> {
-        let mut pending: Vec<_> = stack
-            .iter()
-            .enumerate()
-            .map(|(place, value)| (place as u16, self.of(*value)))
-            .filter(|(place, value)| *value != Operand(*place))
-            .collect();
-        let mut moves = Vec::with_capacity(pending.len());
-        while !pending.is_empty() {
-            let is_read = |place: u16| pending.iter().any(|(_, value)| *value == Operand(place));
-            if let Some(next) = pending.iter().position(|(place, _)| !is_read(*place)) {
-                moves.push(pending.swap_remove(next));
-                continue;
-            }
-            // They go round in a circle: one of them has to step aside.
-            let place = pending[0].0;
-            let aside = self.end;
-            self.end += 1;
-            moves.push((aside, Operand(place)));
-            for (_, value) in &mut pending {
-                if *value == Operand(place) {
-                    *value = Operand(aside);
-                }
+    /// Brings the values to where they are expected, one at a time: first to places that nobody else
+    /// is waiting for.
+    fn moves(&mut self, stack: &[Value]) -> &[(u16, Operand)] {
+        self.moves.clear();
+        self.expected.clear();
+        self.readers.clear();
+        self.readers.resize(usize::from(self.end), 0);
+        for (place, value) in stack.iter().enumerate() {
+            let value = self.of(*value);
+            let moves = value != Operand(place as u16);
+            self.expected.push(moves.then_some(value));
+            if moves && let Ok(from) = value.place() {
+                self.readers[from] += 1;
             }
         }
-        moves
+        for start in 0..stack.len() {
+            if self.expected[start].is_none() || self.readers[start] > 0 {
+                continue;
+            }
+            self.unread.push(start as u16);
+            self.move_unread();
+        }
+        // What is left goes round in circles: in each of them one value has to step aside.
+        for start in 0..stack.len() {
+            if self.expected[start].is_none() {
+                continue;
+            }
+            let start = start as u16;
+            let aside = self.end;
+            self.end += 1;
+            self.moves.push((aside, Operand(start)));
+            *self.reader_in_circle(start) = Some(Operand(aside));
+            self.readers[usize::from(start)] = 0;
+            self.readers.resize(usize::from(self.end), 0);
+            self.unread.push(start);
+            self.move_unread();
+        }
+        &self.moves
+    }
+
+    /// What is to come to the place that waits for what is at `start`.
+    fn reader_in_circle(&mut self, start: u16) -> &mut Option<Operand> {
+        let mut place = usize::from(start);
+        loop {
+            match self.expected[place].map(Operand::place) {
+                Some(Ok(from)) if from != usize::from(start) => place = from,
+                _ => return &mut self.expected[place],
+            }
+        }
+    }
+
+    /// Fills the places that nobody waits for, and those that this makes so.
+    fn move_unread(&mut self) {
+        while let Some(place) = self.unread.pop() {
+            let Some(value) = self.expected[usize::from(place)].take() else { continue };
+            self.moves.push((place, value));
+            let Ok(from) = value.place() else { continue };
+            self.readers[from] = self.readers[from].saturating_sub(1);
+            let is_expected = self.expected.get(from).is_some_and(Option::is_some);
+            if self.readers[from] == 0 && is_expected {
+                self.unread.push(from as u16);
+            }
+        }
     }
 }

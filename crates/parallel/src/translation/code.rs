@@ -1,17 +1,14 @@
 //! A contract's code cut into basic blocks, which are translated as they are met.
 
-use super::basic_block::{BasicBlock, INSTRUCTIONS_MAX, Shape};
+use super::basic_block::{BasicBlock, INSTRUCTIONS_MAX, Shape, Translator};
 use alloy_primitives::{B256, U256, map::B256Map};
 use parking_lot::RwLock;
 use revm::{
-    bytecode::opcode,
-    interpreter::GasTable,
-    primitives::hardfork::SpecId,
-    state::Bytecode,
+    bytecode::opcode, interpreter::GasTable, primitives::hardfork::SpecId, state::Bytecode,
 };
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU8, AtomicUsize, Ordering},
 };
 
 /// Number of a basic block in its code, from one on; or none.
@@ -76,6 +73,13 @@ impl Layout {
         self.index.get(pc).copied().unwrap_or(BlockIndex::NONE)
     }
 
+    /// Bytes up to the next block.
+    fn len_of(&self, index: BlockIndex) -> usize {
+        let end =
+            self.begins.get(usize::from(index.0)).map_or(self.bytes().len(), |end| (*end).into());
+        end - self.pc_of(index)
+    }
+
     pub(super) fn pc_of(&self, index: BlockIndex) -> usize {
         self.begins[usize::from(index.0) - 1].into()
     }
@@ -106,28 +110,49 @@ impl Code {
         Self { layout, blocks, visits }
     }
 
+    /// Memory that it takes up without what is translated.
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.layout.index)
+            + size_of_val(&*self.layout.begins)
+            + size_of_val(&*self.blocks)
+            + size_of_val(&*self.visits)
+    }
+
     /// The translated block, if there is one by now.
     #[inline]
-    pub(super) fn block(&self, index: BlockIndex, rules: &Rules) -> Option<&BasicBlock> {
+    pub(super) fn block(
+        &self,
+        index: BlockIndex,
+        codes: &Codes,
+        translator: &mut Translator,
+    ) -> Option<&BasicBlock> {
         let place = usize::from(index.0).wrapping_sub(1);
         match self.blocks.get(place)?.get() {
             Some(block) => Some(block),
-            None => self.meet(index, place, rules),
+            None => self.meet(index, place, codes, translator),
         }
     }
 
     #[cold]
-    fn meet(&self, index: BlockIndex, place: usize, rules: &Rules) -> Option<&BasicBlock> {
+    fn meet(
+        &self,
+        index: BlockIndex,
+        place: usize,
+        codes: &Codes,
+        translator: &mut Translator,
+    ) -> Option<&BasicBlock> {
         // A count that several write at once may miss some, which does no harm.
         let visits = self.visits[place].load(Ordering::Relaxed).saturating_add(1);
         self.visits[place].store(visits, Ordering::Relaxed);
-        if visits <= rules.eagerness.visits {
+        let Rules { spec, gas, eagerness } = &codes.rules;
+        if !eagerness.translates(visits, self.layout.len_of(index)) || codes.are_full() {
             return None;
         }
-        let translate = || {
-            Box::new(BasicBlock::translate(&self.layout, index, rules.spec, &rules.gas))
-        };
-        Some(self.blocks[place].get_or_init(translate))
+        Some(self.blocks[place].get_or_init(|| {
+            let block = translator.translate(&self.layout, index, *spec, gas);
+            codes.grow_by(block.bytes());
+            Box::new(block)
+        }))
     }
 }
 
@@ -139,43 +164,72 @@ pub(super) struct Rules {
     pub(super) eagerness: Eagerness,
 }
 
-/// When code is translated.
+/// When code is translated: once it has run for so long that doing it earlier would have saved half
+/// of the time or less. So nobody can make a node spend much more on translating than on executing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Eagerness {
-    /// Calls of a contract after which its code is laid out, or instructions of one call.
-    pub(super) calls: u32,
-    pub(super) instructions: u32,
-    /// Visits of a block after which it is translated.
-    pub(super) visits: u8,
+pub(crate) enum Eagerness {
+    Usual,
+    /// For tests: before it runs.
+    AtOnce,
 }
+
+/// Executing an instruction takes about as long as laying out two bytes of code, and translating it
+/// as long as executing it sixteen times and a little more for each block.
+const LAID_OUT_INSTRUCTIONS_MIN: u32 = 1_024;
+const LAID_OUT_BYTES: u32 = 2;
+const VISITS_MIN: usize = 16;
+const VISITS_SHORT: usize = 96;
 
 impl Eagerness {
-    /// Laying code out takes a microsecond or so for each kilobyte of it, translating an instruction
-    /// about as long as executing it ten times.
-    pub(crate) const USUAL: Self = Self { calls: 2, instructions: 16_384, visits: 4 };
-    /// For tests: everything is translated before it runs.
-    pub(crate) const AT_ONCE: Self = Self { calls: 0, instructions: 0, visits: 0 };
+    /// Instructions of a contract that are executed as they are before so many bytes are laid out.
+    pub(crate) const fn instructions_before(self, code_bytes: usize) -> u32 {
+        match self {
+            Self::Usual => {
+                let bytes = code_bytes as u32 / LAID_OUT_BYTES;
+                if bytes > LAID_OUT_INSTRUCTIONS_MIN { bytes } else { LAID_OUT_INSTRUCTIONS_MIN }
+            }
+            Self::AtOnce => 0,
+        }
+    }
+
+    /// Whether a block of so many bytes is translated at its so manieth visit.
+    const fn translates(self, visits: u8, block_bytes: usize) -> bool {
+        match self {
+            Self::Usual => visits as usize > VISITS_MIN + VISITS_SHORT / (block_bytes + 1),
+            Self::AtOnce => true,
+        }
+    }
 }
 
-/// Codes that are kept. One of 24 kilobytes has some 100 beside it, and a megabyte if all of its
-/// blocks are translated.
-const CODES_MAX: usize = 512;
+/// Bytes that translations may take up. Popular code of a day's blocks takes a few megabytes; code
+/// of nothing but short blocks takes three hundred times its own size.
+const TRANSLATED_BYTES_MAX: usize = 128 << 20;
 
 /// Codes by the rules of one fork.
 #[derive(Debug)]
 pub(crate) struct Codes {
     pub(super) rules: Rules,
     by_hash: RwLock<B256Map<Arc<Code>>>,
+    /// About how much memory they take up.
+    bytes: AtomicUsize,
 }
 
 impl Codes {
     fn new(rules: Rules) -> Self {
-        Self { rules, by_hash: RwLock::default() }
+        Self { rules, by_hash: RwLock::default(), bytes: AtomicUsize::new(0) }
     }
 
-    /// Whether code that a worker has met so often is worth it.
-    pub(crate) const fn is_often(&self, calls: u32) -> bool {
-        calls > self.rules.eagerness.calls
+    pub(crate) const fn eagerness(&self) -> Eagerness {
+        self.rules.eagerness
+    }
+
+    /// Nothing more is translated then; the next block begins with nothing.
+    fn are_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= TRANSLATED_BYTES_MAX
+    }
+
+    fn grow_by(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// The code, if it was laid out before.
@@ -188,13 +242,12 @@ impl Codes {
         if let Some(known) = self.known(&hash) {
             return Some(known);
         }
-        let code = Arc::new(Code::new(Layout::new(code, self.rules.spec)?));
-        let mut by_hash = self.by_hash.write();
-        if by_hash.len() >= CODES_MAX {
-            // What is still in use will soon be back.
-            by_hash.clear();
+        if self.are_full() {
+            return None;
         }
-        Some(Arc::clone(by_hash.entry(hash).or_insert(code)))
+        let code = Arc::new(Code::new(Layout::new(code, self.rules.spec)?));
+        self.grow_by(code.bytes());
+        Some(Arc::clone(self.by_hash.write().entry(hash).or_insert(code)))
     }
 }
 
@@ -212,7 +265,9 @@ impl Translations {
 
     /// Those by these rules; what was translated by others is forgotten.
     pub(crate) fn by_rules(&self, spec: SpecId, gas: &GasTable) -> Arc<Codes> {
-        let fits = |codes: &&Arc<Codes>| codes.rules.spec == spec && codes.rules.gas == *gas;
+        let fits = |codes: &&Arc<Codes>| {
+            codes.rules.spec == spec && codes.rules.gas == *gas && !codes.are_full()
+        };
         if let Some(codes) = self.codes.read().as_ref().filter(fits) {
             return Arc::clone(codes);
         }

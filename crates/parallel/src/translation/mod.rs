@@ -9,8 +9,7 @@
 mod basic_block;
 mod code;
 mod run;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use code::{Code, Codes, Eagerness, Translations};
-pub(crate) use run::Runner;
+pub(crate) use basic_block::Translator;
+pub(crate) use code::{Codes, Eagerness, Translations};
+pub(crate) use run::{Met, Runner};

@@ -1,8 +1,8 @@
 //! Running a call in translated code, and in revm's interpreter where there is none.
 
 use super::{
-    basic_block::{BasicBlock, End, Kind, Operand, Operation, Test, TestKind},
-    code::{BlockIndex, Code, Codes, Rules},
+    basic_block::{BasicBlock, End, Kind, Operand, Operation, Test, TestKind, Translator},
+    code::{BlockIndex, Code, Codes},
 };
 use crate::tx_evm::{TxContext, TxState};
 use alloy_primitives::U256;
@@ -10,13 +10,13 @@ use revm::{
     context::{ContextError, ContextTr},
     context_interface::{Cfg, cfg::GasParams},
     interpreter::{
-        CallInput, GasTable, Gas, InputsImpl, InstructionContext, InstructionResult,
+        CallInput, Gas, GasTable, InputsImpl, InstructionContext, InstructionResult,
         InstructionTable, Interpreter, InterpreterAction, SharedMemory,
-        interpreter::{EthInterpreter, STACK_LIMIT, resize_memory},
+        interpreter::{EthInterpreter, ExtBytecode, STACK_LIMIT, resize_memory},
         interpreter_types::{InputsTr, Jumps, LoopControl, ReturnData},
     },
 };
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 /// What runs a call: revm's instructions, and where they act.
 pub(crate) struct Runner<'r, S: TxState> {
@@ -24,6 +24,26 @@ pub(crate) struct Runner<'r, S: TxState> {
     pub(crate) instructions: &'r InstructionTable<EthInterpreter, TxContext<S>>,
     pub(crate) gas: &'r GasTable,
     pub(crate) host: &'r mut TxContext<S>,
+    pub(crate) translator: &'r mut Translator,
+}
+
+/// What is known of code that was called.
+#[derive(Debug)]
+pub(crate) enum Met {
+    /// It runs as it is for so many more instructions.
+    Runs(u32),
+    LaidOut(Arc<Code>),
+    /// It cannot be translated, or there is no room for more.
+    StaysAsItIs,
+}
+
+impl Met {
+    /// For the first time.
+    pub(crate) fn new(bytecode: &ExtBytecode, codes: &Codes) -> Self {
+        let known = bytecode.hash().and_then(|hash| codes.known(&hash));
+        let after = codes.eagerness().instructions_before(bytecode.len());
+        known.map_or(Self::Runs(after), Self::LaidOut)
+    }
 }
 
 impl<S: TxState> std::fmt::Debug for Runner<'_, S> {
@@ -33,36 +53,32 @@ impl<S: TxState> std::fmt::Debug for Runner<'_, S> {
 }
 
 impl<S: TxState> Runner<'_, S> {
-    /// Runs a call to its end, or to where it makes another one, as revm does: in translated code if
-    /// there is some, or if the call is a long one.
-    pub(crate) fn run(mut self, code: Option<&Code>, codes: &Codes) -> InterpreterAction {
-        let Err(ended) = self.run_on(code, codes);
+    /// Runs a call to its end, or to where it makes another one, as revm does. Code that has run for
+    /// long enough goes on translated.
+    pub(crate) fn run(mut self, met: &mut Met, codes: &Codes) -> InterpreterAction {
+        let Err(ended) = self.run_on(met, codes);
         if self.interpreter.bytecode.action().is_none() {
             self.interpreter.halt(ended);
         }
         self.interpreter.take_next_action()
     }
 
-    fn run_on(
-        &mut self,
-        code: Option<&Code>,
-        codes: &Codes,
-    ) -> Result<Infallible, InstructionResult> {
-        if let Some(code) = code {
-            return self.run_translated(code, &codes.rules);
+    fn run_on(&mut self, met: &mut Met, codes: &Codes) -> Result<Infallible, InstructionResult> {
+        if let Met::Runs(instructions) = met {
+            while *instructions > 0 {
+                *instructions -= 1;
+                self.step()?;
+            }
+            let bytecode = &self.interpreter.bytecode;
+            let code = bytecode.hash().and_then(|hash| codes.lay_out(hash, bytecode));
+            *met = code.map_or(Met::StaysAsItIs, Met::LaidOut);
         }
-        self.steps(codes.rules.eagerness.instructions)?;
-        let bytecode = &self.interpreter.bytecode;
-        match bytecode.hash().and_then(|hash| codes.lay_out(hash, bytecode)) {
-            Some(code) => self.run_translated(&code, &codes.rules),
-            None => loop {
+        match met {
+            Met::LaidOut(code) => self.run_translated(code, codes),
+            _ => loop {
                 self.step()?;
             },
         }
-    }
-
-    fn steps(&mut self, count: u32) -> Result<(), InstructionResult> {
-        (0..count).try_for_each(|_| self.step())
     }
 
     #[inline]
@@ -73,11 +89,11 @@ impl<S: TxState> Runner<'_, S> {
     fn run_translated(
         &mut self,
         code: &Code,
-        rules: &Rules,
+        codes: &Codes,
     ) -> Result<Infallible, InstructionResult> {
         let mut at = code.layout.index_of(self.interpreter.bytecode.pc());
         loop {
-            let block = code.block(at, rules).filter(|block| self.enter(block));
+            let block = code.block(at, codes, self.translator).filter(|block| self.enter(block));
             at = match block {
                 Some(block) => self.run_block(block, code)?,
                 None => self.step_through(at, code)?,
@@ -140,7 +156,13 @@ impl<S: TxState> Runner<'_, S> {
         }
         let next = match block.end {
             End::Goto(next) => next,
-            End::Branch { test, taken, next } => if desk.holds(&test) { taken } else { next },
+            End::Branch { test, taken, next } => {
+                if desk.holds(&test) {
+                    taken
+                } else {
+                    next
+                }
+            }
             End::Jump(target) => {
                 let target = desk.value(target);
                 code.layout.jump_target(target).ok_or(InstructionResult::InvalidJump)?

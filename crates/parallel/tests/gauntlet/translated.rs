@@ -154,8 +154,17 @@ impl Program<'_> {
             }
             16 => {
                 let opcodes = [
-                    GAS, GAS, MSIZE, PC, CALLER, CALLVALUE, ADDRESS, CALLDATASIZE, RETURNDATASIZE,
-                    TIMESTAMP, PUSH0,
+                    GAS,
+                    GAS,
+                    MSIZE,
+                    PC,
+                    CALLER,
+                    CALLVALUE,
+                    ADDRESS,
+                    CALLDATASIZE,
+                    RETURNDATASIZE,
+                    TIMESTAMP,
+                    PUSH0,
                 ];
                 let opcode = *opcodes.choose(self.rng).expect("some");
                 self.does(opcode, 0, 1);
