@@ -207,7 +207,7 @@ fn open(test: &BlockchainTest, workers: usize) -> Result<Chain, String> {
     genesis.header = header;
     let store = Store::in_memory(&genesis.identity(&spec)).map_err(|error| error.to_string())?;
     let executor = ParallelExecutor::new(workers).map_err(|error| error.to_string())?;
-    let executor = executor.with_all_workers_always();
+    let executor = executor.with_all_workers_always().with_all_code_translated();
     Chain::open(Arc::new(spec), &genesis, store, executor).map_err(|error| error.to_string())
 }
 

@@ -55,6 +55,7 @@ pub mod scheduling {
         forecast::{BlockForecast, Pace},
         payment::{Payment, PaymentRules},
         scheduler::{Forecast, PATIENCE, Plan, Scheduler, Stretch, Task},
-        worker::{JUMPS_UNWATCHED, READS_UNWATCHED},
+        translation::JUMPS_UNWATCHED,
+        worker::READS_UNWATCHED,
     };
 }

@@ -63,6 +63,7 @@ impl<T> Solo<'_, T> {
             beneficiary: self.transactions.beneficiary(),
             beneficiary_now: self.committed.beneficiary,
             hashes: SeenHashes::default(),
+            jumps: 0,
         };
         let BlockTransactions { env, translations, .. } = self.transactions;
         let mut evm = TxEvm::new(state, env, Bytecode::default(), translations);
@@ -140,6 +141,8 @@ struct SoloState<P> {
     beneficiary: Address,
     beneficiary_now: AccountValue,
     hashes: SeenHashes,
+    /// JUMPDESTs passed.
+    jumps: u32,
 }
 
 impl<P> std::fmt::Debug for SoloState<P> {
@@ -205,6 +208,10 @@ impl<P: ParentState> SoloState<P> {
 impl<P: ParentState> TxState for SoloState<P> {
     fn hashes(&mut self) -> &mut SeenHashes {
         &mut self.hashes
+    }
+
+    fn jumps(&mut self) -> &mut u32 {
+        &mut self.jumps
     }
 
     fn is_beneficiary(tag: Option<usize>) -> bool {

@@ -6,7 +6,7 @@ use crate::{
     hashes::{SeenHashes, keccak256_seen},
     journal::{Source, TxJournal},
     location::TxIndex,
-    translation::{Codes, Met, Runner, Translations, Translator},
+    translation::{Codes, JUMPDEST_GAS, Met, Runner, Translations, Translator, jumpdest},
     vm::{BeneficiaryWrite, Ran},
 };
 use alloy_evm::EvmEnv;
@@ -14,14 +14,17 @@ use alloy_primitives::{Address, B256, U256, map::B256Map};
 use heddle_evm::{StateError, account_state, complete_instructions};
 use revm::{
     Context, MainBuilder,
-    bytecode::{Bytecode, opcode::KECCAK256},
+    bytecode::{
+        Bytecode,
+        opcode::{JUMPDEST, KECCAK256},
+    },
     context::{
         BlockEnv, Cfg, CfgEnv, ContextSetters, ContextTr, FrameStack, LocalContext, TxEnv,
         result::{EVMError, HaltReason, InvalidTransaction},
     },
     database_interface::DBErrorMarker,
     handler::{
-        EthFrame, EvmTr, FrameInitOrResult, FrameResult, FrameTr, Handler, MainnetEvm,
+        EthFrame, EvmTr, FrameData, FrameInitOrResult, FrameResult, FrameTr, Handler, MainnetEvm,
         evm::{ContextDbError, FrameInitResult},
     },
     interpreter::{Instruction, interpreter::EthInterpreter},
@@ -47,8 +50,11 @@ pub(crate) trait TxState: Source<Error = DbInterrupt> {
     /// Hashes of short preimages.
     fn hashes(&mut self) -> &mut SeenHashes;
 
+    /// JUMPDESTs passed, modulo 2^32.
+    fn jumps(&mut self) -> &mut u32;
+
     /// Called now and then in a long run, to give it up where it makes no sense any more.
-    fn watch(&mut self) -> Result<(), DbInterrupt> {
+    fn keep_up(&mut self) -> Result<(), DbInterrupt> {
         Ok(())
     }
 
@@ -100,11 +106,9 @@ pub(crate) struct TxEvm<S: TxState> {
 /// revm, except that calls run in translated code where there is some.
 struct TranslatingEvm<S: TxState> {
     evm: MainnetEvm<TxContext<S>>,
-    codes: Arc<Codes>,
-    /// Code that was called.
-    met: B256Map<Met>,
-    /// Init code of which no hash is known.
-    unknown: Met,
+    met: MetCodes,
+    /// Init code, which runs once.
+    init_code: Met,
     translator: Translator,
 }
 
@@ -131,25 +135,15 @@ impl<S: TxState> TxEvm<S> {
         let static_gas = evm.instruction.gas_table()[usize::from(KECCAK256)];
         let keccak256 = Instruction::new(keccak256_seen::<S>);
         evm.instruction.insert_instruction(KECCAK256, keccak256, static_gas);
+        evm.instruction.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<S>), JUMPDEST_GAS);
         let codes = translations.by_rules(env.cfg_env.spec, evm.instruction.gas_table());
         let evm = TranslatingEvm {
             evm,
-            codes,
-            met: B256Map::default(),
-            unknown: Met::StaysAsItIs,
+            met: MetCodes { by_hash: B256Map::default(), codes },
+            init_code: Met::StaysAsItIs,
             translator: Translator::default(),
         };
         Self { evm }
-    }
-
-    /// Replaces an instruction.
-    pub(crate) fn insert_instruction(
-        &mut self,
-        opcode: u8,
-        instruction: Instruction<EthInterpreter, TxContext<S>>,
-        static_gas: u16,
-    ) {
-        self.evm.evm.instruction.insert_instruction(opcode, instruction, static_gas);
     }
 
     pub(crate) fn state(&mut self) -> &mut S {
@@ -266,6 +260,24 @@ impl<S: TxState> TxEvm<S> {
     }
 }
 
+/// Code that was called in a block. How far it has come towards being translated is kept for the next
+/// one.
+#[derive(Debug)]
+struct MetCodes {
+    by_hash: B256Map<Met>,
+    codes: Arc<Codes>,
+}
+
+impl Drop for MetCodes {
+    fn drop(&mut self) {
+        let warm = self.by_hash.iter().filter_map(|(hash, met)| match met {
+            Met::Runs(jumps) => Some((*hash, *jumps)),
+            _ => None,
+        });
+        self.codes.keep_warm(warm);
+    }
+}
+
 impl<S: TxState> EvmTr for TranslatingEvm<S> {
     type Context = TxContext<S>;
     type Instructions = <MainnetEvm<TxContext<S>> as EvmTr>::Instructions;
@@ -299,12 +311,14 @@ impl<S: TxState> EvmTr for TranslatingEvm<S> {
     fn frame_run(
         &mut self,
     ) -> Result<FrameInitOrResult<Self::Frame>, ContextDbError<Self::Context>> {
-        let Self { evm, codes, met, unknown, translator } = self;
+        let Self { evm, met: MetCodes { by_hash, codes }, init_code, translator } = self;
         let frame = evm.frame_stack.get();
         let bytecode = &frame.interpreter.bytecode;
-        let met = match bytecode.hash() {
-            Some(hash) => met.entry(hash).or_insert_with(|| Met::new(bytecode, codes)),
-            None => unknown,
+        let met = match (&frame.data, bytecode.hash()) {
+            (FrameData::Call(_), Some(hash)) => {
+                by_hash.entry(hash).or_insert_with(|| Met::new(&hash, bytecode, codes))
+            }
+            _ => init_code,
         };
         let runner = Runner {
             interpreter: &mut frame.interpreter,

@@ -7,23 +7,17 @@ use crate::{
     journal::{LoadedState, Source},
     memory::{AccountCell, Read, SlotCell, VersionedMemory, Write},
     payment::Payment,
-    tx_evm::{DbInterrupt, Outcome, TxContext, TxEvm, TxState},
+    tx_evm::{DbInterrupt, Outcome, TxEvm, TxState},
     vm::{BlockTransactions, Committed, Ran},
 };
 use alloy_primitives::{Address, B256, Bytes, U256, map::B256Map};
 use heddle_evm::{ParentState, STORAGE_ONLY_CODE_HASH, account_info, account_state};
 use revm::{
     Database,
-    bytecode::{
-        JumpTable,
-        opcode::{JUMPDEST, STOP},
-    },
+    bytecode::{JumpTable, opcode::STOP},
     context::{
-        ContextError, ContextTr, TxEnv,
+        TxEnv,
         result::{EVMError, InvalidTransaction},
-    },
-    interpreter::{
-        Instruction, InstructionContext, InstructionResult, interpreter::EthInterpreter,
     },
     state::{AccountInfo, Bytecode},
 };
@@ -75,11 +69,6 @@ impl<'w, 'm, P: ParentState> WorkerState<'w, 'm, P> {
     fn view(&self) -> &View<'w, 'm, Committed> {
         let Some(view) = &self.view else { unreachable!("the EVM reads only inside a run") };
         view
-    }
-
-    fn keep_up(&mut self) -> Result<(), DbInterrupt> {
-        let goes_on = self.view.as_mut().is_none_or(|view| view.keep_up(&self.reads));
-        if goes_on { Ok(()) } else { Err(DbInterrupt::AtHead) }
     }
 
     fn look(&mut self) -> Result<(), DbInterrupt> {
@@ -221,13 +210,13 @@ impl<'m, P: ParentState> TxState for WorkerState<'_, 'm, P> {
         &mut self.hashes
     }
 
-    /// Alone, every run is the head's.
-    fn watch(&mut self) -> Result<(), DbInterrupt> {
-        self.jumps = self.jumps.wrapping_add(1);
-        if self.jumps.is_multiple_of(JUMPS_UNWATCHED) && self.memory.workers() > 1 {
-            return self.keep_up();
-        }
-        Ok(())
+    fn jumps(&mut self) -> &mut u32 {
+        &mut self.jumps
+    }
+
+    fn keep_up(&mut self) -> Result<(), DbInterrupt> {
+        let goes_on = self.view.as_mut().is_none_or(|view| view.keep_up(&self.reads));
+        if goes_on { Ok(()) } else { Err(DbInterrupt::AtHead) }
     }
 
     fn is_beneficiary(tag: AccountTag<'m>) -> bool {
@@ -365,12 +354,7 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
             jumps: 0,
             hashes: SeenHashes::default(),
         };
-        let mut evm = TxEvm::new(state, block.env, empty_code(), block.translations);
-        // Alone, every run is the head's.
-        if memory.workers() > 1 {
-            evm.insert_instruction(JUMPDEST, Instruction::new(jumpdest::<P>), JUMPDEST_GAS);
-        }
-        Self { evm }
+        Self { evm: TxEvm::new(state, block.env, empty_code(), block.translations) }
     }
 
     fn begin(&mut self, view: &View<'w, 'm, Committed>, trace: &mut Trace<'m>) {
@@ -449,22 +433,4 @@ impl<'w, 'm, P: ParentState> Worker<'w, 'm, P> {
         self.end(view, trace);
         outcome
     }
-}
-
-/// Jumps between two looks at whether a run still makes sense: some microseconds.
-pub const JUMPS_UNWATCHED: u32 = 256;
-
-/// Gas of JUMPDEST (yellow paper, G_jumpdest).
-const JUMPDEST_GAS: u16 = 1;
-
-/// JUMPDEST, which does nothing, and which no loop can do without: the place to look whether a
-/// long run still makes sense.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is revm's")]
-fn jumpdest<P: ParentState>(
-    context: InstructionContext<'_, TxContext<WorkerState<'_, '_, P>>, EthInterpreter>,
-) -> Result<(), InstructionResult> {
-    context.host.journaled_state.source.watch().map_err(|interrupt| {
-        *context.host.error() = Err(ContextError::Db(interrupt));
-        InstructionResult::FatalExternalError
-    })
 }

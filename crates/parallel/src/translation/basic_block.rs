@@ -305,7 +305,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    pub(super) fn of(opcode: u8, spec: SpecId) -> Self {
+    fn of(opcode: u8, spec: SpecId) -> Self {
         match opcode {
             opcode::JUMPDEST => Self::Begins,
             opcode::PUSH0 if !spec.is_enabled_in(SpecId::SHANGHAI) => Self::Ends,
@@ -313,6 +313,20 @@ impl Shape {
             _ if Kind::of(opcode, spec).is_some() => Self::Inside,
             _ => Self::Ends,
         }
+    }
+}
+
+/// The shapes of all opcodes under the rules of one fork.
+#[derive(Debug)]
+pub(super) struct Shapes([Shape; 256]);
+
+impl Shapes {
+    pub(super) fn new(spec: SpecId) -> Self {
+        Self(std::array::from_fn(|opcode| Shape::of(opcode as u8, spec)))
+    }
+
+    pub(super) const fn of(&self, opcode: u8) -> Shape {
+        self.0[opcode as usize]
     }
 }
 
@@ -804,6 +818,68 @@ impl Places {
             if self.readers[from] == 0 && is_expected {
                 self.unread.push(from as u16);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opcode::*;
+    use revm::{interpreter::instructions::gas_table_spec, state::Bytecode};
+
+    /// The block at the beginning of a program, to which a jump target is appended.
+    fn block(code: &[u8]) -> BasicBlock {
+        let code = [code, &[JUMPDEST, STOP]].concat();
+        let layout = Layout::new(&Bytecode::new_raw(code.into()), &Shapes::new(SpecId::OSAKA));
+        let layout = layout.expect("it is short");
+        let gas = gas_table_spec(SpecId::OSAKA);
+        Translator::default().translate(&layout, layout.index_of(0), SpecId::OSAKA, &gas)
+    }
+
+    #[test]
+    fn what_is_only_moved_about_or_known_beforehand_takes_no_operation() {
+        let block = block(&[PUSH1, 1, PUSH1, 2, SWAP1, POP, DUP1, ADD, STOP]);
+        assert!(block.operations.is_empty(), "{block:?}");
+        assert_eq!((block.needs, block.leaves, block.moves.len()), (0, 1, 1));
+        assert_eq!(block.constants.last(), Some(&U256::from(4)));
+        assert_eq!(block.gas, 3 + 3 + 3 + 2 + 3 + 3);
+    }
+
+    #[test]
+    fn a_result_goes_at_once_where_the_next_block_expects_it() {
+        let block = block(&[CALLER, ADD, STOP]);
+        assert_eq!((block.needs, block.leaves, block.moves.len()), (1, 1, 0), "{block:?}");
+        assert_eq!(block.operations.len(), 2);
+        assert_eq!(block.operations[1].result, 0);
+    }
+
+    #[test]
+    fn values_that_go_round_in_circles_cost_one_move_more_each() {
+        let two_circles = block(&[SWAP1, SWAP2, SWAP1, SWAP4, STOP]);
+        assert_eq!(two_circles.needs, 5);
+        let moved = two_circles.moves.len();
+        let aside = two_circles.moves.iter().filter(|(place, _)| *place >= 5).count();
+        assert_eq!((moved, aside), (4 + 2, 2), "{two_circles:?}");
+    }
+
+    #[test]
+    fn a_jump_on_a_negated_comparison_compares_and_keeps_no_result() {
+        let block = block(&[DUP2, DUP2, LT, ISZERO, PUSH1, 8, JUMPI, STOP]);
+        assert!(block.operations.is_empty(), "{block:?}");
+        let End::Branch { test, .. } = block.end else { panic!("{block:?}") };
+        assert_eq!((test.kind, test.holds), (TestKind::Compares(Kind::Lt), false));
+    }
+
+    #[test]
+    fn what_the_fork_does_not_have_is_left_to_revm() {
+        for (opcode, before) in [
+            (PUSH0, SpecId::MERGE),
+            (SHL, SpecId::BYZANTIUM),
+            (RETURNDATASIZE, SpecId::SPURIOUS_DRAGON),
+        ] {
+            assert_eq!(Shape::of(opcode, before), Shape::Ends, "{opcode:#x}");
+            assert_eq!(Shape::of(opcode, SpecId::OSAKA), Shape::Inside, "{opcode:#x}");
         }
     }
 }

@@ -12,4 +12,5 @@ mod run;
 
 pub(crate) use basic_block::Translator;
 pub(crate) use code::{Codes, Eagerness, Translations};
-pub(crate) use run::{Met, Runner};
+pub use run::JUMPS_UNWATCHED;
+pub(crate) use run::{JUMPDEST_GAS, Met, Runner, jumpdest};

@@ -5,7 +5,7 @@ use super::{
     code::{BlockIndex, Code, Codes},
 };
 use crate::tx_evm::{TxContext, TxState};
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
 use revm::{
     context::{ContextError, ContextTr},
     context_interface::{Cfg, cfg::GasParams},
@@ -30,7 +30,7 @@ pub(crate) struct Runner<'r, S: TxState> {
 /// What is known of code that was called.
 #[derive(Debug)]
 pub(crate) enum Met {
-    /// It runs as it is for so many more instructions.
+    /// It runs as it is for so many more JUMPDESTs.
     Runs(u32),
     LaidOut(Arc<Code>),
     /// It cannot be translated, or there is no room for more.
@@ -38,11 +38,12 @@ pub(crate) enum Met {
 }
 
 impl Met {
-    /// For the first time.
-    pub(crate) fn new(bytecode: &ExtBytecode, codes: &Codes) -> Self {
-        let known = bytecode.hash().and_then(|hash| codes.known(&hash));
-        let after = codes.eagerness().instructions_before(bytecode.len());
-        known.map_or(Self::Runs(after), Self::LaidOut)
+    /// For the first time in a block.
+    pub(crate) fn new(hash: &B256, bytecode: &ExtBytecode, codes: &Codes) -> Self {
+        match codes.known(hash, bytecode) {
+            Some(code) => Self::LaidOut(code),
+            None => Self::Runs(codes.jumps_before(hash, bytecode.len())),
+        }
     }
 }
 
@@ -64,24 +65,45 @@ impl<S: TxState> Runner<'_, S> {
     }
 
     fn run_on(&mut self, met: &mut Met, codes: &Codes) -> Result<Infallible, InstructionResult> {
-        if let Met::Runs(instructions) = met {
-            while *instructions > 0 {
-                *instructions -= 1;
-                self.step()?;
+        loop {
+            match met {
+                Met::Runs(0) => {
+                    let bytecode = &self.interpreter.bytecode;
+                    let code = bytecode.hash().and_then(|hash| codes.lay_out(hash, bytecode));
+                    *met = code.map_or(Met::StaysAsItIs, Met::LaidOut);
+                }
+                Met::Runs(jumps) => {
+                    let before = self.jumps();
+                    let ended = self.run_as_it_is();
+                    *jumps = jumps.saturating_sub(self.jumps().wrapping_sub(before));
+                    ended?;
+                }
+                Met::LaidOut(code) => return self.run_translated(code, codes),
+                Met::StaysAsItIs => self.run_as_it_is()?,
             }
-            let bytecode = &self.interpreter.bytecode;
-            let code = bytecode.hash().and_then(|hash| codes.lay_out(hash, bytecode));
-            *met = code.map_or(Met::StaysAsItIs, Met::LaidOut);
-        }
-        match met {
-            Met::LaidOut(code) => self.run_translated(code, codes),
-            _ => loop {
-                self.step()?;
-            },
         }
     }
 
-    #[inline]
+    fn jumps(&mut self) -> u32 {
+        *self.host.journaled_state.source.jumps()
+    }
+
+    /// Runs instructions of revm's up to a pause.
+    fn run_as_it_is(&mut self) -> Result<(), InstructionResult> {
+        let ended = loop {
+            if let Err(ended) = self.step() {
+                break ended;
+            }
+        };
+        if self.is_pause(ended) { Ok(()) } else { Err(ended) }
+    }
+
+    /// Whether it was [`jumpdest`] that stopped, after it has done all that it does.
+    fn is_pause(&self, ended: InstructionResult) -> bool {
+        ended == PAUSE && self.interpreter.bytecode.action.is_none()
+    }
+
+    #[inline(always)]
     fn step(&mut self) -> Result<(), InstructionResult> {
         self.interpreter.step(self.instructions, self.gas, self.host)
     }
@@ -101,22 +123,26 @@ impl<S: TxState> Runner<'_, S> {
         }
     }
 
-    /// Runs instructions of revm's up to where a block begins.
+    /// Runs a block's instructions as they are.
     fn step_through(
         &mut self,
         at: BlockIndex,
         code: &Code,
     ) -> Result<BlockIndex, InstructionResult> {
+        // Between blocks (after an instruction with an immediate that no fork has yet) go on one by
+        // one.
+        let mut instructions = 1;
         if at.is_some() {
             self.interpreter.bytecode.absolute_jump(code.layout.pc_of(at));
+            instructions = code.layout.instructions_of(at);
         }
-        loop {
-            self.step()?;
-            let next = code.layout.index_of(self.interpreter.bytecode.pc());
-            if next.is_some() {
-                return Ok(next);
+        for _ in 0..instructions {
+            match self.step() {
+                Err(ended) if !self.is_pause(ended) => return Err(ended),
+                _ => {}
             }
         }
+        Ok(code.layout.index_of(self.interpreter.bytecode.pc()))
     }
 
     /// Takes the block's gas, if there is enough of it and the stack allows for the block. Where that
@@ -135,11 +161,8 @@ impl<S: TxState> Runner<'_, S> {
         block: &BasicBlock,
         code: &Code,
     ) -> Result<BlockIndex, InstructionResult> {
-        if block.is_jumped_to
-            && let Err(interrupt) = self.host.journaled_state.source.watch()
-        {
-            *self.host.error() = Err(ContextError::Db(interrupt));
-            return Err(InstructionResult::FatalExternalError);
+        if block.is_jumped_to {
+            watch(self.host)?;
         }
         let stack = self.interpreter.stack.data_mut();
         let base = stack.len() - block.needs;
@@ -188,6 +211,42 @@ impl<S: TxState> Runner<'_, S> {
         }
         Ok(code.layout.index_of(self.interpreter.bytecode.pc()))
     }
+}
+
+/// Jumps between two looks at whether a run still makes sense, and whether its code should go on
+/// translated: some microseconds.
+pub const JUMPS_UNWATCHED: u32 = 256;
+
+/// Gas of JUMPDEST (yellow paper, G_jumpdest).
+pub(crate) const JUMPDEST_GAS: u16 = 1;
+
+/// What [`jumpdest`] stops with for a look. revm's instructions stop with it only where they have
+/// set an action.
+const PAUSE: InstructionResult = InstructionResult::Suspend;
+
+/// JUMPDEST, which does nothing, and which no loop can do without: the place to look about in a
+/// long run.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is revm's")]
+pub(crate) fn jumpdest<S: TxState>(
+    context: InstructionContext<'_, TxContext<S>, EthInterpreter>,
+) -> Result<(), InstructionResult> {
+    if watch(context.host)? { Err(PAUSE) } else { Ok(()) }
+}
+
+/// Counts a jump; whether it was time for a look.
+#[inline]
+fn watch<S: TxState>(host: &mut TxContext<S>) -> Result<bool, InstructionResult> {
+    let state = &mut host.journaled_state.source;
+    let jumps = state.jumps();
+    *jumps = jumps.wrapping_add(1);
+    if !jumps.is_multiple_of(JUMPS_UNWATCHED) {
+        return Ok(false);
+    }
+    state.keep_up().map_err(|interrupt| {
+        *host.error() = Err(ContextError::Db(interrupt));
+        InstructionResult::FatalExternalError
+    })?;
+    Ok(true)
 }
 
 /// Where the instructions of a block act.
@@ -301,12 +360,16 @@ impl Desk<'_> {
     /// CALLDATALOAD: what is beyond the end is zero.
     #[inline(always)]
     fn call_data(&self, offset: U256, input: &CallInput) -> U256 {
-        let Ok(offset) = usize::try_from(offset) else { return U256::ZERO };
-        let bytes = &*input.as_bytes_memory(self.memory);
-        if let Some(word) = bytes.get(offset..).and_then(<[u8]>::first_chunk::<32>) {
+        // The bytes may be looked at only if there are some: revm gives no place to those of an empty
+        // input.
+        let Some(offset) = usize::try_from(offset).ok().filter(|offset| *offset < input.len())
+        else {
+            return U256::ZERO;
+        };
+        let rest = &input.as_bytes_memory(self.memory)[offset..];
+        if let Some(word) = rest.first_chunk::<32>() {
             return U256::from_be_bytes(*word);
         }
-        let rest = bytes.get(offset..).unwrap_or_default();
         let mut word = [0; 32];
         word[..rest.len()].copy_from_slice(rest);
         U256::from_be_bytes(word)

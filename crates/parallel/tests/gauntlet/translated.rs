@@ -197,11 +197,23 @@ impl Program<'_> {
         }
     }
 
+    /// Calls another program, with input of any length, or nobody, or creates an account.
     fn call(&mut self) {
-        for value in [32, 0, 32, 0, 0] {
+        if self.rng.random_bool(0.1) {
+            for value in [0, 32, 0, 0] {
+                self.push(U256::from(value));
+            }
+            return self.does(CREATE2, 4, 1);
+        }
+        let (opcode, words) =
+            *[(CALL, 7), (CALL, 7), (CALLCODE, 7), (DELEGATECALL, 6), (STATICCALL, 6)]
+                .choose(self.rng)
+                .expect("some");
+        let input = *[0, 0, 1, 31, 32, 33, 100].choose(self.rng).expect("some");
+        for value in [32, 0, input, self.rng.random_range(0..64), 0].into_iter().take(words - 2) {
             self.push(U256::from(value));
         }
-        let callee = program(self.rng.random_range(0..PROGRAMS + 1));
+        let callee = program(self.rng.random_range(0..=PROGRAMS));
         self.push(U256::from_be_slice(callee.as_slice()));
         if self.rng.random_bool(0.5) {
             self.op(GAS);
@@ -210,7 +222,7 @@ impl Program<'_> {
             let gas = self.rng.random_range(0..30_000u64);
             self.push(U256::from(gas));
         }
-        self.does(CALL, 7, 1);
+        self.does(opcode, words, 1);
     }
 
     /// Jumps to a place that is still to come, known beforehand or not, on a condition or not.
