@@ -80,6 +80,7 @@ impl Scale {
         let (mut alone, mut together) = (Vec::new(), Vec::new());
         for _ in 0..repeat.clamp(*ROUNDS.start(), *ROUNDS.end()) {
             for (executor, rounds) in [(single, &mut alone), (parallel, &mut together)] {
+                executor.forget_code();
                 let (executed, wall) = timed(|| executor.execute(spec, state, input));
                 rounds.push(Round::new(executor.workers(), &executed?.profile, wall, count));
             }

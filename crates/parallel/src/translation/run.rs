@@ -90,8 +90,9 @@ impl<S: TxState> Runner<'_, S> {
 
     /// Runs instructions of revm's up to a pause.
     fn run_as_it_is(&mut self) -> Result<(), InstructionResult> {
+        let Self { interpreter, instructions, gas, host, .. } = self;
         let ended = loop {
-            if let Err(ended) = self.step() {
+            if let Err(ended) = interpreter.step(instructions, gas, *host) {
                 break ended;
             }
         };
