@@ -62,9 +62,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The instruction of that opcode, the operands that it takes and whether it gives a result, if
-    /// it can be translated under these rules.
-    fn of(opcode: u8, spec: SpecId) -> Option<(Self, usize, bool)> {
+    /// The instruction of that opcode, and how many operands it takes, if it can be translated under
+    /// these rules.
+    fn of(opcode: u8, spec: SpecId) -> Option<(Self, usize)> {
         use opcode::*;
         let kind = match opcode {
             ADD => Self::Add,
@@ -102,8 +102,7 @@ impl Kind {
             MSTORE8 => Self::MemoryStoreByte,
             _ => return None,
         };
-        let info = OpCode::info_by_op(opcode)?;
-        Some((kind, info.inputs().into(), info.outputs() == 1))
+        Some((kind, OpCode::info_by_op(opcode)?.inputs().into()))
     }
 
     /// Whether nothing but the result comes of it, and nothing but the operands goes into it.
@@ -436,7 +435,7 @@ impl Translator {
                 self.stack.swap(top, top - depth);
             }
             opcode => {
-                let Some((kind, inputs, _)) = Kind::of(opcode, spec) else {
+                let Some((kind, inputs)) = Kind::of(opcode, spec) else {
                     unreachable!("what is not translated ends a block")
                 };
                 let mut operands = [None; 3];

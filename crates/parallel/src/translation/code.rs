@@ -164,7 +164,7 @@ impl Code {
 }
 
 /// By which rules, and when, code is translated.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Rules {
     pub(super) spec: SpecId,
     pub(super) gas: GasTable,
