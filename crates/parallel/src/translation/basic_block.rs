@@ -212,12 +212,12 @@ pub(super) struct Operation {
     pub(super) operands: [Operand; 3],
 }
 
-/// What a jump depends on.
+/// What a jump depends on, in values or in the places where they are.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Test {
+pub(super) struct Test<V = Operand> {
     pub(super) kind: TestKind,
-    pub(super) a: Operand,
-    pub(super) b: Operand,
+    pub(super) a: V,
+    pub(super) b: V,
     /// Whether the jump is taken if it holds, or if it does not.
     pub(super) holds: bool,
 }
@@ -229,21 +229,21 @@ pub(super) enum TestKind {
     Compares(Kind),
 }
 
-/// How a block ends.
+/// How a block ends, in values or in the places where they are.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum End {
+pub(super) enum End<V = Operand> {
     /// In another one.
     Goto(BlockIndex),
     Branch {
-        test: Test,
+        test: Test<V>,
         taken: BlockIndex,
         next: BlockIndex,
     },
     /// Where a value says.
-    Jump(Operand),
+    Jump(V),
     BranchTo {
-        test: Test,
-        target: Operand,
+        test: Test<V>,
+        target: V,
         next: BlockIndex,
     },
     /// In an instruction that is revm's.
@@ -346,22 +346,36 @@ struct Instruction {
     is_needed: bool,
 }
 
-/// How the block ends, in values.
-#[derive(Debug, Clone, Copy)]
-enum Ending {
-    Goto(BlockIndex),
-    Branch(Condition, BlockIndex, BlockIndex),
-    Jump(Value),
-    BranchTo(Condition, Value, BlockIndex),
-    Instruction { opcode: u8, after: u32, next: BlockIndex },
+impl Test<Value> {
+    fn placed(self, place: impl Fn(Value) -> Operand) -> Test {
+        Test { kind: self.kind, a: place(self.a), b: place(self.b), holds: self.holds }
+    }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Condition {
-    kind: TestKind,
-    a: Value,
-    b: Value,
-    holds: bool,
+impl End<Value> {
+    /// The values that it depends on.
+    fn values(&self) -> SmallVec<[Value; 3]> {
+        match *self {
+            Self::Goto(_) | Self::Instruction { .. } => SmallVec::new(),
+            Self::Branch { test, .. } => SmallVec::from_slice(&[test.a, test.b]),
+            Self::Jump(target) => SmallVec::from_slice(&[target]),
+            Self::BranchTo { test, target, .. } => SmallVec::from_slice(&[test.a, test.b, target]),
+        }
+    }
+
+    fn placed(self, place: impl Fn(Value) -> Operand) -> End {
+        match self {
+            Self::Goto(next) => End::Goto(next),
+            Self::Branch { test, taken, next } => {
+                End::Branch { test: test.placed(place), taken, next }
+            }
+            Self::Jump(target) => End::Jump(place(target)),
+            Self::BranchTo { test, target, next } => {
+                End::BranchTo { target: place(target), test: test.placed(place), next }
+            }
+            Self::Instruction { opcode, after, next } => End::Instruction { opcode, after, next },
+        }
+    }
 }
 
 /// Translates blocks one after the other, in the same memory.
@@ -395,9 +409,9 @@ impl Translator {
         let begin = layout.pc_of(index);
         let mut pc = begin;
         let mut gas_sum = 0;
-        let ending = loop {
+        let end = loop {
             if pc != begin && layout.index_of(pc).is_some() {
-                break Ending::Goto(layout.index_of(pc));
+                break End::Goto(layout.index_of(pc));
             }
             let opcode = code[pc];
             gas_sum += u64::from(gas[usize::from(opcode)]);
@@ -407,7 +421,7 @@ impl Translator {
             pc += self.instruction(code, pc, spec);
         };
         let is_jumped_to = code[begin] == opcode::JUMPDEST;
-        self.finish(&ending, gas_sum, is_jumped_to)
+        self.finish(end, gas_sum, is_jumped_to)
     }
 
     /// Translates the instruction there; how long it is.
@@ -476,8 +490,8 @@ impl Translator {
 
     fn pop(&mut self) -> Value {
         self.take(1);
-        let top = self.stack.len() - 1;
-        self.stack.swap_remove(top)
+        let Some(top) = self.stack.pop() else { unreachable!("one was just taken") };
+        top
     }
 
     fn push(&mut self, value: Value) {
@@ -491,7 +505,7 @@ impl Translator {
     }
 
     /// Translates the instruction that ends the block.
-    fn end(&mut self, layout: &Layout, opcode: u8, pc: usize) -> Ending {
+    fn end(&mut self, layout: &Layout, opcode: u8, pc: usize) -> End<Value> {
         let next = layout.index_of(pc + 1);
         // Where these lead, and whether those are followed by an immediate, is for revm to say.
         let is_open = matches!(
@@ -499,11 +513,8 @@ impl Translator {
             opcode::JUMP | opcode::JUMPI | opcode::DUPN | opcode::SWAPN | opcode::EXCHANGE
         );
         let after = pc as u32 + 1;
-        let as_it_is = Ending::Instruction {
-            opcode,
-            after,
-            next: if is_open { BlockIndex::NONE } else { next },
-        };
+        let as_it_is =
+            End::Instruction { opcode, after, next: if is_open { BlockIndex::NONE } else { next } };
         let operands = match opcode {
             opcode::JUMP => 1,
             opcode::JUMPI => 2,
@@ -522,20 +533,20 @@ impl Translator {
         };
         self.pop();
         if opcode == opcode::JUMP {
-            return known.map_or(Ending::Jump(target), Ending::Goto);
+            return known.map_or(End::Jump(target), End::Goto);
         }
         let condition = self.pop();
-        let condition = self.condition(condition);
+        let test = self.test(condition);
         match known {
-            Some(taken) => Ending::Branch(condition, taken, next),
-            None => Ending::BranchTo(condition, target, next),
+            Some(taken) => End::Branch { test, taken, next },
+            None => End::BranchTo { test, target, next },
         }
     }
 
     /// Whether a value is not zero, put as a comparison if it comes from one.
-    fn condition(&self, value: Value) -> Condition {
-        let mut condition = Condition { kind: TestKind::NotZero, a: value, b: value, holds: true };
-        while let Value::Result(index) = condition.a {
+    fn test(&self, value: Value) -> Test<Value> {
+        let mut test = Test { kind: TestKind::NotZero, a: value, b: value, holds: true };
+        while let Value::Result(index) = test.a {
             let Instruction { kind, operands: [Some(a), b, _], .. } =
                 self.instructions[usize::from(index)]
             else {
@@ -543,23 +554,23 @@ impl Translator {
             };
             match (kind, b) {
                 (Kind::IsZero, _) => {
-                    condition.holds = !condition.holds;
-                    (condition.a, condition.b) = (a, a);
+                    test.holds = !test.holds;
+                    (test.a, test.b) = (a, a);
                 }
                 (Kind::Lt | Kind::Gt | Kind::SignedLt | Kind::SignedGt | Kind::Eq, Some(b)) => {
-                    return Condition { kind: TestKind::Compares(kind), a, b, ..condition };
+                    return Test { kind: TestKind::Compares(kind), a, b, ..test };
                 }
                 _ => break,
             }
         }
-        condition
+        test
     }
 
     /// Leaves out what nobody needs, finds places for what is left, and puts it together.
-    fn finish(&mut self, ending: &Ending, gas: u64, is_jumped_to: bool) -> BasicBlock {
-        self.find_needed(ending);
+    fn finish(&mut self, end: End<Value>, gas: u64, is_jumped_to: bool) -> BasicBlock {
+        self.find_needed(&end);
         let Self { instructions, constants, stack, taken, highest, places } = self;
-        places.begin(instructions, stack, *taken, ending);
+        places.begin(instructions, stack, *taken, &end);
         let count = instructions.iter().filter(|instruction| instruction.is_needed).count();
         let mut operations = Vec::with_capacity(count);
         for (index, instruction) in instructions.iter().enumerate() {
@@ -573,23 +584,7 @@ impl Translator {
             let result = if instruction.kind.has_result() { places.find(index) } else { 0 };
             operations.push(Operation { kind: instruction.kind, result, operands });
         }
-        let test = |Condition { kind, a, b, holds }: Condition| Test {
-            kind,
-            a: places.of(a),
-            b: places.of(b),
-            holds,
-        };
-        let end = match *ending {
-            Ending::Goto(index) => End::Goto(index),
-            Ending::Branch(condition, taken, next) => {
-                End::Branch { test: test(condition), taken, next }
-            }
-            Ending::Jump(target) => End::Jump(places.of(target)),
-            Ending::BranchTo(condition, target, next) => {
-                End::BranchTo { test: test(condition), target: places.of(target), next }
-            }
-            Ending::Instruction { opcode, after, next } => End::Instruction { opcode, after, next },
-        };
+        let end = end.placed(|value| places.of(value));
         let moves: Box<[_]> = places.moves(stack).into();
         let needs = usize::from(*taken);
         let top = usize::from(places.end).max(needs + *highest);
@@ -606,13 +601,13 @@ impl Translator {
         }
     }
 
-    fn find_needed(&mut self, ending: &Ending) {
+    fn find_needed(&mut self, end: &End<Value>) {
         let need = |value: Value, instructions: &mut [Instruction]| {
             if let Value::Result(index) = value {
                 instructions[usize::from(index)].is_needed = true;
             }
         };
-        for value in self.stack.iter().copied().chain(values_of(ending)) {
+        for value in self.stack.iter().copied().chain(end.values()) {
             need(value, &mut self.instructions);
         }
         for index in (0..self.instructions.len()).rev() {
@@ -623,17 +618,6 @@ impl Translator {
                     .flatten()
                     .for_each(|value| need(value, &mut self.instructions));
             }
-        }
-    }
-}
-
-fn values_of(ending: &Ending) -> SmallVec<[Value; 3]> {
-    match *ending {
-        Ending::Goto(_) | Ending::Instruction { .. } => SmallVec::new(),
-        Ending::Branch(Condition { a, b, .. }, ..) => SmallVec::from_slice(&[a, b]),
-        Ending::Jump(target) => SmallVec::from_slice(&[target]),
-        Ending::BranchTo(Condition { a, b, .. }, target, _) => {
-            SmallVec::from_slice(&[a, b, target])
         }
     }
 }
@@ -676,7 +660,7 @@ impl Places {
         instructions: &[Instruction],
         stack: &[Value],
         taken: u16,
-        ending: &Ending,
+        end: &End<Value>,
     ) {
         self.needs = taken;
         self.results.clear();
@@ -690,7 +674,7 @@ impl Places {
                 instruction.operands.iter().flatten().for_each(|value| self.uses(*value, index));
             }
         }
-        values_of(ending).into_iter().for_each(|value| self.uses(value, AT_THE_END));
+        end.values().into_iter().for_each(|value| self.uses(value, AT_THE_END));
         for (place, value) in stack.iter().enumerate() {
             let place = place as u16;
             match *value {
